@@ -1,0 +1,28 @@
+"""Pooling (downsampling) operators: a registry, and for each operator a module, a function and a NumPy definition.
+
+    pooling.create("soft", kernel_size=3, stride=2, padding=1)    # an nn.Module
+    pooling.functional.soft_pool2d(x, 3, 2, 1)                    # a function
+    pooling.reference.soft_pool2d(x_numpy, 3, 2, 1)               # the definition
+    pooling.names(), pooling.info("soft")                         # the catalogue
+
+Needs torch and numpy only.
+"""
+
+from pooling import functional, reference
+from pooling.geometry import Window
+from pooling.operators import Downsampler2d, GlobalPool2d, WindowPool2d
+from pooling.registry import Operator, create, info, names, register
+
+__all__ = [
+    "Downsampler2d",
+    "GlobalPool2d",
+    "Operator",
+    "Window",
+    "WindowPool2d",
+    "create",
+    "functional",
+    "info",
+    "names",
+    "reference",
+    "register",
+]

@@ -1,0 +1,213 @@
+"""Every operator in plain PyTorch: what runs where no native kernel does, and what is differentiated twice.
+
+A windowed operator is a line or two over the *taps* of all windows: a tensor of shape (K, N, C, H', W') whose leading
+axis walks through a window in row-major order. Inputs are (N, C, H, W) in float32 or float64.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pooling import philox
+from pooling.geometry import Window
+
+
+def pad2d(x: Tensor, left: int, right: int, top: int, bottom: int, mode: str) -> Tensor:
+    """Continue the last two axes past their border: "zeros", "edge", "reflect" or "circular".
+
+    Unlike `torch.nn.functional.pad` it takes any width in any mode (reflecting or wrapping as often as it must), and
+    negative widths crop.
+    """
+    if mode == "zeros":
+        return F.pad(x, (left, right, top, bottom))
+    rows = _source(x.shape[-2], top, bottom, mode, x.device)
+    columns = _source(x.shape[-1], left, right, mode, x.device)
+    x = x if rows is None else x.index_select(-2, rows)
+    return x if columns is None else x.index_select(-1, columns)
+
+
+def _source(length: int, before: int, after: int, mode: str, device: torch.device) -> Tensor | None:
+    """The index that each position of a padded axis reads."""
+    if before == after == 0:
+        return None
+    at = torch.arange(-before, length + after, device=device)
+    if mode == "edge":
+        return at.clamp(0, length - 1)
+    if mode == "circular":
+        return at % length
+    period = max(1, 2 * (length - 1))
+    return length - 1 - (at % period - (length - 1)).abs()
+
+
+def taps(x: Tensor, window: Window, fill: float = 0.0) -> Tensor:
+    """(N, C, H, W) -> (K, N, C, H', W'): the K taps of every window; those past the border are `fill`."""
+    (height, width), (ph, pw), (sh, sw) = x.shape[-2:], window.padding, window.stride
+    out_h, out_w = window.output_size(height, width)
+    far_h, far_w = window.overhang(height, width)
+    if ph or pw or far_h or far_w:
+        x = F.pad(x, (pw, far_w, ph, far_h), value=fill)
+    rows, columns = (out_h - 1) * sh + 1, (out_w - 1) * sw + 1
+    return torch.stack([x[..., i : i + rows : sh, j : j + columns : sw] for i, j in window.taps()])
+
+
+def members(x: Tensor, window: Window) -> Tensor:
+    """(K, 1, 1, H', W') bool: which taps lie inside the input."""
+    inside = torch.ones((1, 1, *x.shape[-2:]), dtype=torch.bool, device=x.device)
+    return taps(inside, window)
+
+
+def weighted_mean(values: Tensor, logits: Tensor, inside: Tensor) -> Tensor:
+    """Sum of the taps' values under softmax(logits) over the members of each window."""
+    weights = logits.masked_fill(~inside, -torch.inf).softmax(dim=0)
+    return (weights * values).sum(dim=0)
+
+
+def max_pool2d(x: Tensor, window: Window) -> Tensor:
+    return F.max_pool2d(x, window.kernel_size, window.stride, window.padding, window.dilation, window.ceil_mode)
+
+
+def max_pool2d_with_indices(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    return F.max_pool2d_with_indices(
+        x, window.kernel_size, window.stride, window.padding, window.dilation, window.ceil_mode
+    )
+
+
+def min_pool2d(x: Tensor, window: Window) -> Tensor:
+    return -max_pool2d(-x, window)
+
+
+def avg_pool2d(x: Tensor, window: Window, count_include_pad: bool, divisor_override: int | None) -> Tensor:
+    if window.dilation == (1, 1):
+        return F.avg_pool2d(
+            x, window.kernel_size, window.stride, window.padding, window.ceil_mode, count_include_pad, divisor_override
+        )
+    total = taps(x, window).sum(dim=0)
+    if divisor_override is not None:
+        return total / divisor_override
+    if not count_include_pad:
+        return total / members(x, window).sum(dim=0)
+    # Padding counts, a ceil_mode window's reach past the padding does not.
+    (ph, pw), (height, width) = window.padding, x.shape[-2:]
+    field = x.new_empty((1, 1, height + 2 * ph, width + 2 * pw))
+    reach = Window(window.kernel_size, window.stride, (0, 0), window.dilation, ceil_mode=True)
+    return total / members(field, reach).sum(dim=0)[..., : total.shape[-2], : total.shape[-1]]
+
+
+def lp_pool2d(x: Tensor, window: Window, p: float | Tensor, normalize: bool) -> Tensor:
+    size = taps(x, window).abs()
+    # The norm of a window in units of its largest value neither overflows nor underflows; the unit is a constant to
+    # the gradient because the result does not depend on it. An all-zero window has the root of 0 masked out.
+    unit = size.amax(dim=0).detach()
+    unit = torch.where((unit > 0) & unit.isfinite(), unit, 1.0)
+    total = _safe_power(size / unit, p).sum(dim=0)
+    if normalize:
+        total = total / members(x, window).sum(dim=0)
+    zero = total == 0
+    root = torch.where(zero, 1.0, total) ** (1 / p)
+    return torch.where(zero, 0.0, root * unit)
+
+
+def _safe_power(size: Tensor, p: float | Tensor) -> Tensor:
+    """size^p with derivative 0, not NaN, at size = 0, in size and in a learned p."""
+    zero = size == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, size) ** p)
+
+
+def mixed_pool2d(x: Tensor, window: Window, a: float | Tensor) -> Tensor:
+    top, mean = max_pool2d(x, window), _member_mean(x, window)
+    return a * top + (1 - a) * mean
+
+
+def _member_mean(x: Tensor, window: Window) -> Tensor:
+    return avg_pool2d(x, window, count_include_pad=False, divisor_override=None)
+
+
+def soft_pool2d(x: Tensor, window: Window, beta: float) -> Tensor:
+    values = taps(x, window)
+    return weighted_mean(values, beta * values, members(x, window))
+
+
+def stochastic_pool2d(x: Tensor, window: Window, seed: Tensor | None, negatives: str, evaluate: str) -> Tensor:
+    inside = members(x, window)
+    values = taps(x, window)
+    if negatives == "shift":
+        floor = values.masked_fill(~inside, torch.inf).amin(dim=0)
+        activation = values - floor
+    else:
+        floor = values.new_zeros(())
+        activation = values.clamp(min=0)
+    activation = torch.where(inside, activation, 0.0)
+    total = _ordered_sum(activation)
+    if seed is not None:
+        tap = _drawn_tap(activation, total, philox.uniform(seed, total.numel()).view(total.shape))
+        return floor + activation.gather(0, tap).squeeze(0)
+    if evaluate == "max":
+        return floor + activation.amax(dim=0)
+    if evaluate == "avg":
+        return floor + activation.sum(dim=0) / inside.sum(dim=0)
+    empty = total == 0
+    mean = (activation**2).sum(dim=0) / torch.where(empty, 1.0, total)
+    return floor + torch.where(empty, 0.0, mean)
+
+
+def _ordered_sum(values: Tensor) -> Tensor:
+    """The sum over the leading axis in that order, so that every backend rounds alike."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def _drawn_tap(activation: Tensor, total: Tensor, uniform: Tensor) -> Tensor:
+    """(1, N, C, H', W'): the first tap whose running sum exceeds uniform * total; it has a positive activation."""
+    activation, threshold = activation.detach(), (uniform * total).detach()
+    running = torch.zeros_like(threshold)
+    tap = torch.zeros_like(threshold, dtype=torch.int64)
+    found = torch.zeros_like(threshold, dtype=torch.bool)
+    for k, value in enumerate(activation):
+        running = running + value
+        # Where rounding leaves no running sum above the threshold, the last positive tap keeps the choice.
+        tap = torch.where(~found & (value > 0), k, tap)
+        found = found | (running > threshold)
+    return tap.unsqueeze(0)
+
+
+def subsample_scaled2d(x: Tensor, window: Window, scale: Tensor, bias: Tensor) -> Tensor:
+    total = avg_pool2d(x, window, count_include_pad=True, divisor_override=1)
+    return total * scale.view(-1, 1, 1) + bias.view(-1, 1, 1)
+
+
+def blur2d(
+    x: Tensor, row: Tensor, stride: tuple[int, int], before: tuple[int, int], size: tuple[int, int], pad_mode: str
+) -> Tensor:
+    length, channels = len(row), x.shape[1]
+    reach = [(n - 1) * s + length - b for n, s, b in zip(size, stride, before, strict=True)]
+    top, left = before
+    x = pad2d(x, left, reach[1] - x.shape[3], top, reach[0] - x.shape[2], pad_mode)
+    kernel = torch.outer(row, row).to(x.dtype).expand(channels, 1, length, length)
+    return F.conv2d(x, kernel, stride=stride, groups=channels)
+
+
+def polyphase(x: Tensor, stride: tuple[int, int], far_mode: str) -> Tensor:
+    """(N, C, H, W) -> (N, S, C, ceil(H / s), ceil(W / s)): the S = s_h * s_w polyphase components, row-major.
+
+    Sides that the stride does not divide are first continued at the far end.
+    """
+    sh, sw = stride
+    x = pad2d(x, 0, -x.shape[3] % sw, 0, -x.shape[2] % sh, far_mode)
+    N, C, H, W = x.shape
+    parts = x.reshape(N, C, H // sh, sh, W // sw, sw)
+    return parts.permute(0, 3, 5, 1, 2, 4).reshape(N, sh * sw, C, H // sh, W // sw)
+
+
+def polyphase_norms(components: Tensor, norm: float) -> Tensor:
+    """(N, S, C, h, w) -> (N, S): each component's norm, monotonically (the p-th power for finite p).
+
+    Summed in float64 where the device has it: a rolled image adds the same numbers in another order, and the choice
+    between components must not hang on how that rounds.
+    """
+    size = components.detach().abs().flatten(2)
+    if norm == float("inf"):
+        return size.amax(dim=2)
+    wide = torch.float32 if size.device.type == "mps" else torch.float64
+    return (size**norm).sum(dim=2, dtype=wide)

@@ -1,0 +1,16 @@
+"""The operators as modules, one file per family; importing them registers them."""
+
+from pooling.operators import antialias, fixed, heads, learned, polyphase, random
+from pooling.operators.base import Downsampler2d, GlobalPool2d, WindowPool2d
+
+__all__ = [
+    "Downsampler2d",
+    "GlobalPool2d",
+    "WindowPool2d",
+    "antialias",
+    "fixed",
+    "heads",
+    "learned",
+    "polyphase",
+    "random",
+]

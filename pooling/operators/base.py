@@ -1,0 +1,167 @@
+"""What the families share: windowed reducers, downsamplers, global pools.
+
+Shape letters: N images, C channels, H and W rows and columns of the input, H' and W' of the output, D features.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pooling import functional
+from pooling.composite import pad2d
+from pooling.geometry import Pair, Window
+from pooling.options import Option, check_option
+
+PaddingMode = Literal["zeros", "reflect", "circular"]
+Native = Literal["max", "avg", "conv"]
+
+
+class Pool2d(nn.Module):
+    """The part common to windowed operators and downsamplers: a checked window and a padding mode.
+
+    Args:
+        kernel_size, stride, padding, dilation, ceil_mode: as for `torch.nn.MaxPool2d`.
+        padding_mode: "zeros" (padding is never a member of a window), "reflect" or "circular".
+    """
+
+    operator: str = ""
+
+    def __init__(
+        self,
+        *,
+        kernel_size: Pair = 2,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        ceil_mode: bool = False,
+        padding_mode: PaddingMode = "zeros",
+    ) -> None:
+        super().__init__()
+        owner = self.operator or type(self).__name__
+        check_option(owner, Option("padding_mode", PaddingMode, "zeros"), padding_mode)
+        self.window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
+        self.padding_mode = padding_mode
+
+    def extra_repr(self) -> str:
+        window = self.window
+        parts = [f"kernel_size={window.kernel_size}", f"stride={window.stride}"]
+        parts += [f"padding={window.padding}"] if any(window.padding) else []
+        parts += [f"dilation={window.dilation}"] if window.dilation != (1, 1) else []
+        parts += ["ceil_mode=True"] if window.ceil_mode else []
+        parts += [f"padding_mode={self.padding_mode!r}"] if self.padding_mode != "zeros" else []
+        return ", ".join(parts)
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError or TypeError, naming the operator, for an input that does not fit."""
+        functional.check(self.operator, x, self.window)
+
+
+class WindowPool2d(Pool2d):
+    """Base of the reducers: implement `reduce(x, window)`.
+
+    Shape: (N, C, H, W) or (C, H, W) -> MaxPool2d's H', W'.
+    """
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        """(N, C, H, W) -> (N, C, H', W') over the window's members."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padding_mode == "zeros" or not any(self.window.padding):
+            return self.reduce(x, self.window)
+        ph, pw = self.window.padding
+        return self.reduce(pad2d(x, pw, pw, ph, ph, self.padding_mode), self.window.unpadded())
+
+
+class Downsampler2d(Pool2d):
+    """Base of the operators that replace only the subsampling: implement `subsample(x, size)`.
+
+    What stood at the site keeps its dense half: a max or average site's own pool runs first, at stride 1; a
+    convolution site's convolution has run already. From H1 dense positions come ceil(H1 / stride), which is the size
+    that the native operator gives. With `padding_mode="circular"` the dense half wraps around and keeps H, so the
+    result has ceil(H / stride).
+
+    Args:
+        native: what stood there: "max", "avg" or "conv".
+    """
+
+    def __init__(self, *, native: Native = "max", **geometry) -> None:
+        super().__init__(**geometry)
+        check_option(self.operator or type(self).__name__, Option("native", Native, "max"), native)
+        self.native = native
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, native={self.native!r}"
+
+    def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Dense (N, C, H1, W1) -> (N, C, H', W')."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        dense, size = self.dense(x)
+        return self.subsample(dense, size)
+
+    def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The site's dense half and the size to subsample it to."""
+        self.check(x)
+        window = self.window
+        if self.native == "conv":
+            # The convolution has run; `window` keeps every position, and only the stride is left to do.
+            return x, self._strided(x)
+        pool = functional.max_pool2d if self.native == "max" else functional.avg_pool2d
+        (ph, pw), (eh, ew) = window.padding, window.extent
+        if self.padding_mode == "circular":
+            x = pool(pad2d(x, pw, ew - 1 - pw, ph, eh - 1 - ph, "circular"), window.dense().unpadded())
+            return x, self._strided(x)
+        if self.padding_mode == "reflect":
+            x, window = pad2d(x, pw, pw, ph, ph, "reflect"), window.unpadded()
+        return self._dense_to_the_end(x, window), window.output_size(x.shape[-2], x.shape[-1])
+
+    def _strided(self, x: Tensor) -> tuple[int, int]:
+        (sh, sw), (H1, W1) = self.window.stride, x.shape[-2:]
+        return -(-H1 // sh), -(-W1 // sw)
+
+    def _dense_to_the_end(self, x: Tensor, window: Window) -> Tensor:
+        """The site's pool at stride 1, continued at the far side for as long as a `ceil_mode` window reaches."""
+        (ph, pw), far = window.padding, window.overhang(x.shape[-2], x.shape[-1])
+        more_h, more_w = max(0, far[0] - ph), max(0, far[1] - pw)
+        dense = window.dense()
+        pool = functional.max_pool2d if self.native == "max" else functional.avg_pool2d
+        if more_h == more_w == 0:
+            return pool(x, Window(dense.kernel_size, (1, 1), dense.padding, dense.dilation))
+        dense = Window(dense.kernel_size, (1, 1), (0, 0), dense.dilation)
+        reach = (pw, pw + more_w, ph, ph + more_h)
+        if self.native == "max":
+            return pool(F.pad(x, reach, value=-torch.inf), dense)
+        # torch's average counts the padding and never what lies beyond it.
+        counted = F.pad(x.new_ones(1, 1, x.shape[-2] + 2 * ph, x.shape[-1] + 2 * pw), (0, more_w, 0, more_h))
+        counted = counted if x.dim() == 4 else counted[0]
+        return pool(F.pad(x, reach), dense) / pool(counted, dense)
+
+
+class GlobalPool2d(nn.Module):
+    """Base of the heads: implement `reduce(x)`.
+
+    Shape: (N, C, H, W) or (C, H, W) -> (N, D) or (D,), D = `out_features`, for any H and W.
+
+    Args:
+        channels: C.
+    """
+
+    operator: str = ""
+
+    def __init__(self, channels: int, features_per_channel: int = 1) -> None:
+        super().__init__()
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"{self.operator}: channels must be a positive int, got {channels!r}")
+        self.out_features = channels * features_per_channel
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, D)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        functional.check(self.operator, x)
+        return self.reduce(x) if x.dim() == 4 else self.reduce(x.unsqueeze(0)).squeeze(0)
