@@ -1,0 +1,248 @@
+"""Sites: the places of a backbone where resolution drops, and what is put there.
+
+A backbone declares its sites where it is built, through the `place` it is given:
+
+    self.pool1 = place(Site("pool1", "max", 64, 3, 2, 1))
+    self.conv1, self.down1 = place.conv(Site("layer2.0.conv1", "conv", 128, 3, 2, 1), in_channels=64, bias=False)
+
+Which operator stands at a site is a `Plan`, made from the sites before the backbone is built for good. A placed module
+carries its site as `.site`.
+"""
+
+import fnmatch
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+import pooling
+from pooling.geometry import Pair, pair
+from pooling.operators.base import PaddingMode
+from pooling.operators.polyphase import PolyphasePool2d
+from pooling.options import did_you_mean
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where resolution drops.
+
+    name: unique in its network. native: what its paper puts there: "max", "avg" or "conv". channels: of the map that
+    an operator sees. kernel_size, stride, padding: the native operator's. follows: for a shortcut, the site of its
+    block's main branch; the two are always filled alike. resolution: (H, W) of the map before it. operator: the name
+    of what stands there, "native" for the paper's own.
+    """
+
+    name: str
+    native: str
+    channels: int
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair = 0
+    follows: str | None = None
+    resolution: tuple[int, int] | None = None
+    operator: str = "native"
+
+    @property
+    def is_pool(self) -> bool:
+        return self.native in ("max", "avg")
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The window of an operator put here.
+
+        A pool is replaced by a window of its own size. A convolution has seen its neighbourhood already, so its
+        operator gets the least odd window without gaps, padded to half: 3x3 at stride 2. From the H1 positions of
+        the convolution at stride 1 that gives ceil(H1 / stride), the strided convolution's size.
+        """
+        if self.is_pool:
+            return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+        sh, sw = pair(self.stride)
+        kernel = (sh + 1 - sh % 2, sw + 1 - sw % 2)
+        return {"kernel_size": kernel, "stride": (sh, sw), "padding": (kernel[0] // 2, kernel[1] // 2)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An operator of the registry with its options."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: "str | dict[str, Any] | Choice | None", native: str = "native") -> "Choice | None":
+        """None, a name, {"name": ..., options} or a Choice; None where it means the paper's own."""
+        if isinstance(value, Choice) or value is None:
+            return value
+        options = {"name": value} if isinstance(value, str) else dict(value)
+        name = options.pop("name", native) or native
+        return None if name == native and not options else cls(name, options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stands where: `choice` at the sites named in `filled`, stride 1 at those in `unstrided`."""
+
+    choice: Choice | None = None
+    filled: frozenset[str] = frozenset()
+    unstrided: frozenset[str] = frozenset()
+    padding_mode: PaddingMode = "zeros"
+    head: Choice | None = None
+
+
+class Place:
+    """Puts modules at sites, as a plan says, while a backbone is being built."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    @property
+    def padding_mode(self) -> PaddingMode:
+        """For the backbone's own convolutions."""
+        return self.plan.padding_mode
+
+    def __call__(self, site: Site, native: nn.Module | None = None) -> nn.Module:
+        """The module of a site without a convolution: the plan's operator, or `native`, or the pool the site names."""
+        if site.name in self.plan.unstrided:
+            return self._pool(replace(site, stride=1)) if site.is_pool else nn.Identity()
+        if site.name in self.plan.filled:
+            return self._operator(site)
+        return _placed(native or self._pool(site), site)
+
+    def conv(self, site: Site, in_channels: int, **arguments: Any) -> tuple[nn.Conv2d, nn.Module]:
+        """The convolution of a site and the operator that follows its activation (an identity where none does)."""
+        stride = 1 if site.name in self.plan.unstrided | self.plan.filled else site.stride
+        conv = nn.Conv2d(
+            in_channels,
+            site.channels,
+            pair(site.kernel_size),
+            pair(stride),
+            pair(site.padding),
+            padding_mode=self.padding_mode,
+            **arguments,
+        )
+        if site.name in self.plan.filled:
+            return conv, self._operator(site)
+        return (_placed(conv, site) if max(pair(stride)) > 1 else conv), nn.Identity()
+
+    def skip(self, site: Site, out_channels: int, **arguments: Any) -> tuple[nn.Module, nn.Conv2d]:
+        """A shortcut's operator and its 1x1 convolution, in that order: at a filled site the operator runs on the
+        block's input (`site.channels`), which a 1x1 convolution lets it do at a quarter of the cost."""
+        filled = site.name in self.plan.filled
+        stride = 1 if filled or site.name in self.plan.unstrided else site.stride
+        conv = nn.Conv2d(site.channels, out_channels, 1, pair(stride), **arguments)
+        if filled:
+            return self._operator(site), conv
+        return nn.Identity(), (_placed(conv, site) if max(pair(stride)) > 1 else conv)
+
+    def head(self, native: str, channels: int, **options: Any) -> tuple[nn.Module, int]:
+        """The head, and the number of features it gives: the plan's, or the paper's with its options."""
+        chosen = self.plan.head or Choice(native)
+        if chosen.name == native:
+            chosen = Choice(native, {**options, **chosen.options})
+        head = pooling.create(chosen.name, kind="global", channels=channels, **chosen.options)
+        features = getattr(head, "out_features", None)
+        if not isinstance(features, int):
+            raise TypeError(f"head {chosen.name!r}: its class needs an int attribute out_features, got {features!r}")
+        return head, features
+
+    def _pool(self, site: Site) -> nn.Module:
+        return pooling.create(site.native, channels=site.channels, padding_mode=self.padding_mode, **site.geometry)
+
+    def _operator(self, site: Site) -> nn.Module:
+        choice = self.plan.choice
+        assert choice is not None, "a filled site has an operator"
+        try:
+            operator = pooling.create(
+                choice.name,
+                channels=site.channels,
+                native=site.native,
+                padding_mode=self.padding_mode,
+                **site.geometry,
+                **choice.options,
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"site {site.name}: {error}") from error
+        return _placed(operator, replace(site, operator=choice.name))
+
+
+def _placed(module: AnyModule, site: Site) -> AnyModule:
+    module.site = site  # pyright: ignore[reportArgumentType]
+    return module
+
+
+def downsample(main: nn.Module, skip: nn.Module, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A residual block's two operators: `main` on y, `skip` on x.
+
+    A polyphase pair uses one phase, the one that the main branch chooses; otherwise the sum of the branches would mix
+    two grids.
+    """
+    if isinstance(main, PolyphasePool2d) and isinstance(skip, PolyphasePool2d):
+        y, phase = main(y, return_phase=True)
+        return y, skip(x, phase=phase)
+    return main(y), skip(x)
+
+
+def placed(net: nn.Module) -> dict[str, nn.Module]:
+    """The modules at a network's sites, by the site's name, in the order of the network."""
+    found: dict[str, nn.Module] = {}
+    for module in net.modules():
+        site = getattr(module, "site", None)
+        if isinstance(site, Site):
+            found[site.name] = module
+    return found
+
+
+def sites(net: nn.Module) -> list[Site]:
+    """A network's sites with the operator that stands at each."""
+    return [module.site for module in placed(net).values()]  # pyright: ignore[reportReturnType]
+
+
+def selected(declared: Sequence[Site], wanted: str | Iterable[str]) -> frozenset[str]:
+    """The names of the sites that a `sites` option means; a shortcut goes with its main branch.
+
+    "auto": the pooling sites if there are any, else the convolution sites; "pool", "conv", "all"; or names, which may
+    be patterns ("layer[34].*").
+
+    Raises:
+        ValueError: no site is meant; the message lists the sites there are.
+    """
+    leading = [site for site in declared if site.follows is None]
+    pools = [site.name for site in leading if site.is_pool]
+    convs = [site.name for site in leading if not site.is_pool]
+    groups = {"auto": pools or convs, "pool": pools, "conv": convs, "all": pools + convs}
+    there_are = f"its sites: {', '.join(f'{site.name} ({site.native})' for site in leading) or 'none'}"
+    if isinstance(wanted, str) and wanted in groups:
+        if not groups[wanted]:
+            raise ValueError(f"sites={wanted} fills no site of this network ({there_are})")
+        return with_followers(declared, groups[wanted])
+    names: set[str] = set()
+    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        matches = fnmatch.filter((site.name for site in leading), str(pattern))
+        if not matches:
+            near = did_you_mean(str(pattern), [*groups, *(site.name for site in leading)])
+            raise ValueError(f"sites: {pattern!r} is no site, group or pattern of this network{near} ({there_are})")
+        names.update(matches)
+    return with_followers(declared, names)
+
+
+def unstrided(declared: Sequence[Site], image_size: int, least_side: int) -> frozenset[str]:
+    """The leading sites to run at stride 1 so that the last map keeps a side of at least `least_side`."""
+    leading = [site for site in declared if site.follows is None]
+    dropped: list[str] = []
+    total = math.prod(max(pair(site.stride)) for site in leading)
+    for site in leading:
+        if -(-image_size // total) >= least_side:
+            break
+        dropped.append(site.name)
+        total //= max(pair(site.stride))
+    return with_followers(declared, dropped)
+
+
+def with_followers(declared: Sequence[Site], names: Iterable[str]) -> frozenset[str]:
+    """The names, and those of the shortcuts that go with them."""
+    names = set(names)
+    return frozenset(names | {site.name for site in declared if site.follows in names})

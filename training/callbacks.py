@@ -1,0 +1,135 @@
+"""What happens beside training: a table of the figures, a log line per epoch, throughput, pictures for TensorBoard."""
+
+import csv
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from datamodules.transforms import normalise
+from models import placed
+from training import pictures
+
+log = logging.getLogger(__name__)
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard events directly in the run's folder, and nothing else (the config is in config.yaml)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+
+    def save(self) -> None:
+        self.experiment.flush()
+
+
+class EpochLog(Callback):
+    """One line per epoch in the log, one row in metrics.csv; a resumed run appends to both."""
+
+    def __init__(self, table: Path) -> None:
+        self.table = table
+        self.started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = time.perf_counter() - self.started
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(seconds, 3),
+        }
+        row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if "/" in name}
+        for logger in trainer.loggers:
+            logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
+        new = not self.table.exists()
+        with self.table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        epochs = trainer.max_epochs or 0
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if "/" in str(name))
+        left = seconds * (epochs - trainer.current_epoch - 1)
+        log.info("epoch %d/%d  %s  %.0f s left", trainer.current_epoch + 1, epochs, figures, left)
+
+
+class Throughput(Callback):
+    """Training images per second: batches only, without validation, pictures and the first, slower batch."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.seconds = 0.0
+        self.last: float | None = None
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.images / self.seconds if self.seconds else None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.last = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if pl_module.device.type == "cuda" and trainer.is_last_batch:
+            torch.cuda.synchronize(pl_module.device)
+        now = time.perf_counter()
+        if self.last is not None:
+            self.images += len(batch[0]) * trainer.world_size
+            self.seconds += now - self.last
+        self.last = now
+
+
+class SitePictures(Callback):
+    """Before training and after it: an image's feature maps before and after each site, as TensorBoard images."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images  # uint8 (N, C, H, W); the first is shown
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            self.draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.draw(trainer, pl_module)
+
+    def draw(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.logger is None:
+            return
+        net, data = task.net, trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(net, nn.Module)
+        maps = site_maps(net, normalise(self.images[:1].to(task.device), data.mean, data.std))
+        writer = trainer.logger.experiment  # pyright: ignore[reportAttributeAccessIssue]
+        for name, (operator, before, after) in maps.items():
+            figure = pictures.feature_maps(f"{name}: {operator}", before, after)
+            writer.add_figure(f"sites/{name}", figure, global_step=trainer.global_step)
+
+
+def site_maps(net: nn.Module, images: Tensor) -> dict[str, tuple[str, Tensor, Tensor]]:
+    """For each site its operator's name and the maps before and after it, (C, H, W), of the first image."""
+    maps: dict[str, tuple[str, Tensor, Tensor]] = {}
+
+    def remember(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        site: Any = module.site
+        first = output[0] if isinstance(output, tuple) else output
+        maps[site.name] = (site.operator, inputs[0][0].float().cpu(), first[0].float().cpu())
+
+    hooks = [module.register_forward_hook(remember) for module in placed(net).values()]
+    was_training = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(images)
+    finally:
+        net.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return maps

@@ -1,0 +1,53 @@
+"""Checkpoints: plain tensors and containers, read without ever running code from the file."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, damaged, not one of ours, or with anything but data in it.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {str(file)!r}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and zipfile.is_zipfile(file):
+            raise ValueError(
+                f"refused {str(file)!r}: it holds code or objects, not just weights; nothing was run"
+            ) from None
+        raise ValueError(f"cannot read {str(file)!r}: it is damaged or no checkpoint") from None
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError):
+        raise ValueError(f"cannot read {str(file)!r}: it is damaged or no checkpoint") from None
+    if not isinstance(content, dict) or "state_dict" not in content or "config" not in content:
+        raise ValueError(f"{str(file)!r} is not a checkpoint of poolzoo: it lacks a state_dict or a config")
+    return content
+
+
+def load_weights(net: nn.Module, state_dict: dict[str, Any], source: Path) -> None:
+    """Load a task's state_dict into its network, strictly.
+
+    Raises:
+        ValueError: the keys or shapes are another architecture's; the message names the first.
+    """
+    weights = {key.removeprefix("net."): value for key, value in state_dict.items() if key.startswith("net.")}
+    own = net.state_dict()
+    wrong = [f"missing {key}" for key in own if key not in weights]
+    wrong += [f"unexpected {key}" for key in weights if key not in own]
+    wrong += [
+        f"{key} is {tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own.keys() & weights.keys()
+        if weights[key].shape != own[key].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{str(source)!r} is of another architecture: {'; '.join(wrong[:3])}{more}")
+    net.load_state_dict(weights)

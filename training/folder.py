@@ -1,0 +1,151 @@
+"""A run's folder: its name, its config, its log.
+
+runs/DATA/MODEL/POOLING/sSEED-YYYYmmdd-HHMMSS/ holds config.yaml, checkpoints/, TensorBoard events, metrics.csv,
+train.log and results.json.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import models
+import pooling as operators
+from pooling.options import Option
+
+log = logging.getLogger(__name__)
+
+
+def model_label(model: dict[str, Any]) -> str:
+    """What a comparison calls a backbone: its name and the settings that are not the default.
+
+    >>> model_label({"name": "lenet5", "activation": "relu", "padding_mode": "zeros", "stem": "auto"})
+    'lenet5-activation_relu'
+    """
+    usual = _defaults(models.info(model["name"]).options) | {"padding_mode": "zeros", "stem": "auto"}
+    return _label(model, usual)
+
+
+def pooling_label(pooling: dict[str, Any]) -> str:
+    """What a comparison calls a pooling choice: its name and the options that are not the default.
+
+    >>> pooling_label({"name": "blur", "sites": "all", "filter": 5, "pad_mode": "auto"})
+    'blur-filter_5-sites_all'
+    """
+    options = {} if pooling["name"] == "native" else operators.info(pooling["name"]).options
+    return _label(pooling, _defaults(options) | {"sites": "auto"})
+
+
+def head_label(head: dict[str, Any]) -> str:
+    """The same for a head: `spp-levels_1+2`."""
+    options = {} if head["name"] == "native" else operators.info(head["name"], "global").options
+    return _label(head, _defaults(options))
+
+
+def _defaults(options: dict[str, Option]) -> dict[str, Any]:
+    return {name: list(o.default) if isinstance(o.default, tuple) else o.default for name, o in options.items()}
+
+
+def _label(choice: dict[str, Any], usual: dict[str, Any]) -> str:
+    given = {key: choice[key] for key in usual if key in choice and choice[key] != usual[key]}
+    return "-".join([choice["name"], *(f"{key}_{_word(value)}" for key, value in given.items())])
+
+
+def _word(value: Any) -> str:
+    text = "+".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return "".join(letter if letter.isalnum() or letter in "._+" else "." for letter in text)
+
+
+def new_folder(config: dict[str, Any]) -> Path:
+    """A run folder of its own: runs/DATA/MODEL/POOLING/sSEED-YYYYmmdd-HHMMSS, numbered where that is taken.
+
+    Raises:
+        OSError: it cannot be made; the message says where and why.
+    """
+    parent = Path(
+        config["runs"], config["data"]["name"], model_label(config["model"]), pooling_label(config["pooling"])
+    )
+    stamp = f"s{config['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise type(error)(
+            f"cannot make a run folder in {str(parent)!r}: {error.strerror}; choose another with runs=DIR"
+        ) from error
+    raise FileExistsError(f"{str(parent)!r} holds 999 runs of this second; choose another folder with runs=DIR")
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The resolved config of a run's folder; only data are read from it.
+
+    Raises:
+        FileNotFoundError, ValueError: no such folder, or no readable config in it.
+    """
+    if not run.is_dir():
+        raise FileNotFoundError(
+            f"there is no run folder {str(run)!r}; a run's folder is runs/DATA/MODEL/POOLING/sSEED-TIME"
+        )
+    file = run / "config.yaml"
+    try:
+        config = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{str(run)!r} is not a run's folder: it holds no config.yaml") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {str(file)!r}: {error}") from error
+    missing = {"data", "model", "pooling", "head", "seed"} - set(config if isinstance(config, dict) else ())
+    if missing:
+        raise ValueError(f"{str(file)!r} is not the config of a run: it lacks {', '.join(sorted(missing))}")
+    return config
+
+
+def resumed_config(folder: Path, overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the run to go on with; of the user's overrides only those of `trainer` and `runs` apply.
+
+    Raises:
+        ValueError: an override that would make it another run.
+    """
+    saved = read_config(folder)
+    for override in overrides:
+        key = override.split("=")[0].lstrip("+~")
+        if key.startswith("trainer."):
+            name = key.removeprefix("trainer.")
+            saved["trainer"][name] = config["trainer"][name]
+        elif key not in ("resume", "runs"):
+            raise ValueError(f"{override}: a resumed run keeps its settings; only trainer.* can change")
+    return saved | {"resume": str(folder)}
+
+
+@contextlib.contextmanager
+def logged(file: Path) -> Iterator[None]:
+    """Log records go to the file, and to the console, while the run lasts."""
+    root = logging.getLogger()
+    handlers: list[logging.Handler] = [logging.FileHandler(file), logging.StreamHandler()]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers[1].setFormatter(logging.Formatter("%(message)s"))
+    level = root.level
+    root.setLevel(logging.INFO)
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        log.error("%s: %s", type(error).__name__, error)
+        raise
+    finally:
+        root.setLevel(level)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

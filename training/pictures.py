@@ -1,0 +1,94 @@
+"""Figures of a run, as matplotlib figures: feature maps around a site, predictions on a few images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+MAPS = 8  # channels shown of each site
+
+
+def feature_maps(title: str, before: Tensor, after: Tensor) -> Figure:
+    """The strongest channels before a site (upper row) and after it (lower row), one colour scale per column.
+
+    Args:
+        before, after: (C, H, W) and (C', H', W'). Where a convolution site changes the channels the rows are each
+            ordered by their own strength.
+    """
+    count = min(MAPS, before.shape[0], after.shape[0])
+    order = before.abs().mean(dim=(1, 2)).argsort(descending=True)[:count]
+    same = before.shape[0] == after.shape[0]
+    chosen = order if same else after.abs().mean(dim=(1, 2)).argsort(descending=True)[:count]
+    figure = Figure(figsize=(1.3 * count, 3.1), layout="constrained")
+    axes = figure.subplots(2, count, squeeze=False)
+    for column, (upper, lower) in enumerate(zip(order.tolist(), chosen.tolist(), strict=True)):
+        top, bottom = before[upper].numpy(), after[lower].numpy()
+        scales = [(top, bottom)] * 2 if same else [(top,), (bottom,)]
+        for row, (part, scale) in enumerate(zip((top, bottom), scales, strict=True)):
+            low, high = min(map(np.min, scale)), max(map(np.max, scale))
+            _image(axes[row, column], part, vmin=low, vmax=high, cmap="viridis")
+            axes[row, column].set_title(f"channel {(upper, lower)[row]}", fontsize=7)
+    for row, part in enumerate((before, after)):
+        name = ("before", "after")[row]
+        axes[row, 0].set_ylabel(f"{name}\n{part.shape[1]}x{part.shape[2]}", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def predictions(images: Tensor, probabilities: Tensor, targets: Tensor, class_names: Sequence[str]) -> Figure:
+    """Images with the predicted class and its probability; in red, with the true class, where it is wrong.
+
+    Args:
+        images: uint8 (N, C, H, W). probabilities: (N, classes). targets: (N,).
+    """
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.4 * columns, 1.75 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, chances, target in zip(axes.flat, images, probabilities, targets.tolist(), strict=False):
+        best = int(chances.argmax())
+        right = best == target
+        _image(axis, _channels_last(image))
+        text = f"{class_names[best]} {chances[best]:.0%}"
+        axis.set_title(
+            text if right else f"{text}\nis {class_names[target]}", fontsize=8, color="black" if right else "red"
+        )
+    return figure
+
+
+def segmentations(images: Tensor, predicted: Tensor, targets: Tensor, class_names: Sequence[str]) -> Figure:
+    """Images (upper row), true classes (middle) and predicted classes (lower).
+
+    Args:
+        images: uint8 (N, C, H, W). predicted, targets: (N, H, W) class indices.
+    """
+    count = min(6, len(images))
+    figure = Figure(figsize=(1.5 * count + 1.2, 4.8), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False)
+    drawn = None
+    for column in range(count):
+        _image(axes[0, column], _channels_last(images[column]))
+        for row, mask in ((1, targets[column]), (2, predicted[column])):
+            drawn = _image(axes[row, column], mask.numpy(), cmap="tab20", vmin=0, vmax=max(1, len(class_names) - 1))
+    for row, name in enumerate(("image", "true", "predicted")):
+        axes[row, 0].set_ylabel(name, fontsize=9)
+    if drawn is not None and len(class_names) <= 20:
+        bar = figure.colorbar(drawn, ax=axes, ticks=range(len(class_names)), shrink=0.8)
+        bar.ax.set_yticklabels(class_names, fontsize=7)
+    return figure
+
+
+def _image(axis: Axes, pixels: np.ndarray, **arguments):
+    axis.set_xticks([])
+    axis.set_yticks([])
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if pixels.ndim == 2 and not arguments else {}
+    return axis.imshow(pixels, interpolation="nearest", **(arguments or grey))
+
+
+def _channels_last(image: Tensor) -> np.ndarray:
+    """(C, H, W) -> (H, W, 3) or, for one channel, (H, W)."""
+    return image[0].numpy() if image.shape[0] == 1 else image[:3].permute(1, 2, 0).numpy()

@@ -1,0 +1,72 @@
+"""What the commands print: tables of results, and a progress bar with the time left."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from evaluation.run import Progress as Report
+
+FRACTIONS = ("accuracy", "consistency", "mean_iou", "pixel_accuracy", "shift_equivariance", "mean_probability_change")
+
+
+def print_results(folder: Path, results: dict[str, Any], runs: Path) -> None:
+    """A run's figures, its folder and the TensorBoard command."""
+    table = Table(title=f"{results['model']} with {results['pooling']} on {results['data']}, test split")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in results.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seed":
+            table.add_row(name, readable(name, value))
+    console = Console()
+    console.print(table)
+    console.print(f"run folder:   {folder}", soft_wrap=True, highlight=False)
+    console.print(f"TensorBoard:  tensorboard --logdir {runs}", soft_wrap=True, highlight=False)
+
+
+def print_figures(file: Path, figures: dict[str, dict[str, Any]]) -> None:
+    """Figures with their 95% intervals and protocols."""
+    table = Table()
+    for column, justify in (("figure", "left"), ("value", "right"), ("95% interval", "right"), ("images", "right")):
+        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+    table.add_column("protocol")
+    for name, figure in figures.items():
+        low, high = figure["interval"]
+        interval = "" if low is None or high is None else f"{low:.4f} .. {high:.4f}"
+        protocol = dict(figure["protocol"])
+        label = " ".join([protocol.pop("name"), *(f"{key}={value}" for key, value in protocol.items())])
+        table.add_row(name, f"{figure['value']:.4f}", interval, f"{figure['n']}", label)
+    console = Console()
+    console.print(table)
+    console.print(f"written to:   {file}", soft_wrap=True, highlight=False)
+
+
+def readable(name: str, value: float) -> str:
+    """A figure as a person reads it: fractions with four places, large counts with separators, seconds with one."""
+    if any(name.startswith(fraction) for fraction in FRACTIONS) or name == "loss":
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+@contextlib.contextmanager
+def evaluation_progress() -> Iterator[Report | None]:
+    """A progress bar over the images that an evaluation passes through the network; none where nobody watches."""
+    if not sys.stdout.isatty():
+        yield None
+        return
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        job: Any = None
+
+        def report(seen: int, total: int) -> None:
+            nonlocal job
+            if job is None:
+                job = bar.add_task("evaluating", total=total)
+            bar.update(job, completed=seen)
+
+        yield report
