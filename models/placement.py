@@ -226,6 +226,8 @@ def selected(declared: Sequence[Site], wanted: str | Iterable[str]) -> frozenset
             near = did_you_mean(str(pattern), [*groups, *(site.name for site in leading)])
             raise ValueError(f"sites: {pattern!r} is no site, group or pattern of this network{near} ({there_are})")
         names.update(matches)
+    if not names:
+        raise ValueError(f"sites={list(wanted)} fills no site of this network ({there_are})")
     return with_followers(declared, names)
 
 

@@ -1,0 +1,87 @@
+"""The backbones against their papers, torchvision, and the theorem about polyphase sampling."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import models
+from pooling.operators.learned import ScaledSubsample2d
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+def test_the_imagenet_family_is_torchvisions(name):
+    """Same keys, and in both modes the same outputs."""
+    torch.manual_seed(0)
+    net = models.create(name, num_classes=7, image_size=224)
+    theirs = getattr(torchvision.models, name)(num_classes=7)
+    theirs.load_state_dict(net.state_dict(), strict=True)
+    x = torch.rand(2, 3, 64, 64)
+    for training in (True, False):
+        net.train(training)
+        theirs.train(training)
+        with torch.no_grad():
+            torch.testing.assert_close(net(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, depth, millions", [("resnet20", 20, 0.27), ("resnet32", 32, 0.46), ("resnet56", 56, 0.85)]
+)
+def test_the_cifar_family_has_the_papers_size(name, depth, millions):
+    """He 2016, table 6."""
+    net = models.create(name)
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert len(layers) == depth
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
+
+
+def test_lenet_has_the_papers_subsampling_and_size():
+    """LeCun 1998, section II.B: S2 has 12 trainable parameters, S4 has 32, C1 156, C5 48,120, F6 10,164."""
+    net = models.create("lenet5", in_channels=1)
+    subsamplings = [m for m in net.modules() if isinstance(m, ScaledSubsample2d)]
+    assert [sum(p.numel() for p in m.parameters()) for m in subsamplings] == [12, 32]
+    assert sum(p.numel() for p in net.conv1.parameters()) == 156
+    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    assert [sum(p.numel() for p in m.parameters()) for m in linear] == [48_120, 10_164, 850]
+    assert [s.native for s in models.sites(net)] == ["avg", "avg"]
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 64])
+def test_lenet_takes_images_of_many_sizes(size):
+    assert models.create("lenet5", in_channels=1, image_size=size)(torch.rand(2, 1, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("up", ["transposed_conv", "nearest", "bilinear"])
+@pytest.mark.parametrize("size", [16, 31])
+def test_unet_keeps_the_image_size(up, size):
+    net = models.create("unet", num_classes=5, in_channels=2, image_size=size, depth=3, width=8, up=up)
+    assert net(torch.rand(2, 2, size, size)).shape == (2, 5, size, size)
+    assert [s.native for s in models.sites(net)] == ["max"] * 3
+
+
+@pytest.mark.parametrize("head", ["gap", "gmp", "avgmax", "flatten", "spp", {"name": "spp", "levels": [1, 3]}])
+@pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "resnet18"])
+def test_every_head_on_every_classifier(backbone, head):
+    net = models.create(backbone, num_classes=3, in_channels=1, image_size=32, head=head)
+    assert net(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+
+
+SHIFT_EQUIVARIANT = [("lenet5", 32, "gap"), ("resnet20", 32, None), ("resnet18", 64, None), ("resnet50", 64, None)]
+
+
+@pytest.mark.parametrize("backbone, size, head", SHIFT_EQUIVARIANT)
+def test_an_untrained_polyphase_network_ignores_circular_shifts(backbone, size, head):
+    """Chaman & Dokmanic 2021: exact wherever the sides divide by the total stride; with the native sites it is not."""
+    torch.manual_seed(0)
+    common = {"in_channels": 1, "image_size": size, "head": head, "padding_mode": "circular"}
+    aps = models.create(backbone, pooling="aps", sites="all", **common).eval()
+    native = models.create(backbone, **common).eval()
+    x = torch.rand(4, 1, size, size)
+    changes = {"aps": 0.0, "native": 0.0}
+    with torch.no_grad():
+        for dy, dx in [(1, 0), (0, 1), (3, 5), (-7, 2)]:
+            for name, net in (("aps", aps), ("native", native)):
+                y, shifted = net(x), net(x.roll((dy, dx), (2, 3)))
+                changes[name] = max(changes[name], float((y - shifted).abs().max() / y.abs().max()))
+    assert changes["aps"] < 1e-5
+    assert changes["native"] > 1e-4
