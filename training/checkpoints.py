@@ -18,9 +18,11 @@ def read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no checkpoint {str(file)!r}")
     try:
+        if not zipfile.is_zipfile(file):
+            raise pickle.UnpicklingError("not in torch's format")
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and zipfile.is_zipfile(file):
+        if "Weights only load failed" in str(error):
             raise ValueError(
                 f"refused {str(file)!r}: it holds code or objects, not just weights; nothing was run"
             ) from None

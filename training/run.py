@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -152,15 +153,13 @@ def make_trainer(
     """Lightning's trainer with our callbacks; `settings` are conf/trainer's."""
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
+    checkpoint_folder = folder / "checkpoints"
     callbacks: list[pl.Callback] = [
+        # Two of them: Lightning's `save_last` follows the best one and is not the last epoch's.
         ModelCheckpoint(
-            folder / "checkpoints",
-            filename="best",
-            monitor=task.monitor,
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
+            checkpoint_folder, filename="best", monitor=task.monitor, mode="max", enable_version_counter=False
         ),
+        ModelCheckpoint(checkpoint_folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False),
         CheckpointConfig(config),
         EpochLog(folder / "metrics.csv"),
         throughput,
@@ -182,7 +181,7 @@ def make_trainer(
         callbacks=callbacks,
         logger=logger,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=1,
         enable_progress_bar=interactive,
         enable_model_summary=False,
         default_root_dir=folder,
@@ -202,7 +201,12 @@ def fit(trainer: pl.Trainer, task: ImageTask, data: ImageData, folder: Path, res
             )
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
+        with warnings.catch_warnings():
+            # Between Lightning and newer releases of torch; nothing that a user could mend.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            if resume:
+                warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            trainer.fit(task, datamodule=data, ckpt_path=last if resume else None, weights_only=True)
     except SystemExit:
         # Lightning ends the process after Ctrl-C, with exit code 1 and SIGINT ignored.
         signal.signal(signal.SIGINT, handler)

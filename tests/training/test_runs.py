@@ -1,0 +1,178 @@
+"""What a run leaves in its folder, and that it can be had again from there, bit for bit."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.training.conftest import QUICK
+
+CONTRACT = (
+    "accuracy accuracy_top5 loss consistency consistency_circular mean_probability_change parameters flops "
+    "train_images_per_second seconds epochs seed model pooling head data versions"
+).split()
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return {key: value for key, value in state["state_dict"].items() if key.startswith("net.")}
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_folder_of_a_run_holds_what_the_contract_says(train, tmp_path):
+    folder = train("pooling=blur", "pooling.filter=4", "seed=3")
+    assert folder.relative_to(tmp_path).parts[:3] == ("digits", "lenet5", "blur-filter_4")
+    assert folder.name.startswith("s3-")
+    results = json.loads((folder / "results.json").read_text())
+    assert set(CONTRACT) <= results.keys()
+    assert (results["seed"], results["epochs"], results["pooling"]) == (3, 2, "blur-filter_4")
+    assert 0 <= results["consistency"] <= 1
+    assert yaml.safe_load((folder / "config.yaml").read_text())["pooling"]["filter"] == 4
+    assert "run folder" in (folder / "train.log").read_text()
+    rows = table(folder)
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr"} <= rows[0].keys()
+    assert {file.name for file in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_tensorboard_has_scalars_hparams_predictions_and_the_maps_around_each_site(train):
+    folder = train("pooling=stochastic")
+    events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    assert {"train/loss", "train/accuracy", "val/accuracy", "lr", "final/accuracy"} <= set(tags["scalars"])
+    assert {"sites/pool1", "sites/pool2", "predictions"} <= set(tags["images"])
+    assert len(events.Images("sites/pool1")) == 2  # before training and after it
+    plugin = events.PluginTagToContent("hparams")
+    assert any("session_start_info" in tag for tag in plugin)
+    accuracy = json.loads((folder / "results.json").read_text())["accuracy"]
+    assert events.Scalars("final/accuracy")[-1].value == pytest.approx(accuracy)
+
+
+def test_a_seed_repeats_a_run_bit_for_bit_and_another_does_not(train):
+    first, again, other = (train("pooling=stochastic", f"seed={seed}") for seed in (5, 5, 6))
+    assert same(weights(first), weights(again))
+    assert not same(weights(first), weights(other))
+    figures = [json.loads((folder / "results.json").read_text()) for folder in (first, again)]
+    for name in ("accuracy", "loss", "consistency", "consistency_circular"):
+        assert figures[0][name] == figures[1][name]
+
+
+@pytest.mark.parametrize("stop", ["after an epoch", "within an epoch"])
+def test_a_resumed_run_has_the_weights_of_one_that_never_stopped(train, run, tmp_path, monkeypatch, stop):
+    """Random operators, dropout of order, augmentation, momentum and schedule included."""
+    from training.tasks import ImageTask
+
+    arguments = ("pooling=stochastic", "data.random_crop=2", "trainer.max_epochs=3")
+    whole = train(*arguments)
+    at = 4 if stop == "after an epoch" else 6  # 200 images are 4 batches
+    step = ImageTask.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == at:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ImageTask, "training_step", interrupted)
+    outcome = run("train", f"runs={tmp_path / 'stopped'}", *QUICK, *arguments)
+    assert outcome.code == 130
+    assert "go on with: python train.py resume=" in outcome.err
+    assert "Traceback" not in outcome.err
+    monkeypatch.setattr(ImageTask, "training_step", step)
+    (folder,) = (tmp_path / "stopped").glob("*/*/*/s*")
+    assert not (folder / "results.json").exists()
+    assert run("train", f"resume={folder}").code == 0
+    assert same(weights(folder), weights(whole))
+    assert same(weights(folder, "best"), weights(whole, "best"))
+    assert [row["epoch"] for row in table(folder)] == ["0", "1", "2"]
+    assert (folder / "results.json").exists()
+
+
+def test_a_finished_run_goes_on_only_with_more_epochs_and_keeps_its_earlier_results(train, run):
+    folder = train()
+    before = (folder / "results.json").read_text()
+    outcome = run("train", f"resume={folder}")
+    assert outcome.code == 1
+    assert "give a larger trainer.max_epochs" in outcome.err
+    assert (folder / "results.json").read_text() == before
+    assert run("train", f"resume={folder}", "trainer.max_epochs=3").code == 0
+    assert json.loads((folder / "results.json").read_text())["epochs"] == 3
+    assert (folder / "results-earlier.json").read_text() == before
+    assert "only trainer.* can change" in run("train", f"resume={folder}", "pooling=blur").err
+
+
+def test_a_segmentation_run(train):
+    folder = train(
+        "data=digit_scenes",
+        "model=unet",
+        "model.depth=2",
+        "model.width=4",
+        "data.scenes=60",
+        "evaluation.protocols=null",
+    )
+    results = json.loads((folder / "results.json").read_text())
+    assert {"mean_iou", "pixel_accuracy", "shift_equivariance"} <= results.keys()
+    assert 0 <= results["mean_iou"] <= 1
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "cosine", "step", "one_cycle"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_optimizer_with_every_schedule(train, optimizer, scheduler):
+    train(
+        f"optimizer={optimizer}",
+        f"scheduler={scheduler}",
+        "trainer.max_epochs=1",
+        "label_smoothing=0.1",
+        "trainer.gradient_clip=1",
+        "trainer.patience=1",
+        "data.random_flip=true",
+        "evaluation.protocols=[circular]",
+    )
+
+
+def test_a_nan_loss_stops_the_run_says_where_and_keeps_the_last_good_checkpoint(run, tmp_path, monkeypatch):
+    from training.tasks import ImageTask
+
+    loss = ImageTask.loss
+
+    def exploding(self, logits, targets):
+        value = loss(self, logits, targets)
+        return value * float("nan") if self.training and self.global_step >= 4 else value
+
+    monkeypatch.setattr(ImageTask, "loss", exploding)
+    outcome = run("train", f"runs={tmp_path}", *QUICK)
+    assert outcome.code == 1
+    assert "the loss is nan at step 4 (epoch 1)" in outcome.err.splitlines()[-1]
+    assert "Traceback" not in outcome.err
+    (last,) = tmp_path.rglob("last.ckpt")
+    assert all(value.isfinite().all() for value in torch.load(last, weights_only=True)["state_dict"].values())
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_the_test_split_never_chooses_a_checkpoint(train, monkeypatch):
+    """A run that may not read the test images while it trains ends with the same best checkpoint."""
+    from datamodules.module import ImageData
+
+    expected = weights(train(), "best")
+    read = []
+    evaluation_batches = ImageData.evaluation_batches
+
+    def recorded(self, split, batch_size=None):
+        read.append((split, self.trainer is not None and self.trainer.training))
+        return evaluation_batches(self, split, batch_size)
+
+    monkeypatch.setattr(ImageData, "evaluation_batches", recorded)
+    monkeypatch.setattr(ImageData, "test_dataloader", lambda self: pytest.fail("the test split was read"))
+    assert same(weights(train(), "best"), expected)
+    assert not any(training for split, training in read if split == "test")
