@@ -41,7 +41,7 @@ def mnist(*, root: str = "data") -> Dataset:
     return Dataset(train, test, tuple("0123456789"), mean=(0.1307,), std=(0.3081,))
 
 
-@register("fashion_mnist", batch_size=128, random_crop=2, random_flip=True)
+@register("fashion_mnist", batch_size=128, random_flip=True)
 def fashion_mnist(*, root: str = "data") -> Dataset:
     """Fashion-MNIST: 70,000 garments in 10 classes, 28x28 (Xiao et al. 2017).
 

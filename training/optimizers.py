@@ -27,7 +27,7 @@ def sgd(
 def adamw(
     groups: Iterable[dict[str, Any]],
     *,
-    lr: Rate = 2e-3,
+    lr: Rate = 3e-3,
     beta1: Annotated[float, Range(least=0, most=1)] = 0.9,
     beta2: Annotated[float, Range(least=0, most=1)] = 0.999,
     weight_decay: Decay = 0.01,

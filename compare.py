@@ -1,0 +1,52 @@
+"""Compare finished runs: one row for each data set, model, head and pooling, with 95% intervals over seeds.
+
+python compare.py runs/
+python compare.py runs/digits runs/fashion_mnist --sort consistency --csv comparison.csv --plot comparison.png
+"""
+
+import argparse
+import sys
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Compare finished runs: one row for each data set, model, head and pooling, with 95% intervals "
+        "over seeds. Of two runs with the same seed and settings the newest counts."
+    )
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders that hold runs, at any depth")
+    parser.add_argument("--sort", metavar="COLUMN", help="sort by this column, best first (default: accuracy)")
+    parser.add_argument("--csv", metavar="FILE", help="write all figures: mean, half width of the interval, seeds")
+    parser.add_argument("--plot", metavar="FILE", help="draw accuracy against consistency (.png, .svg or .pdf)")
+    parser.add_argument("--traceback", action="store_true", help="show the stack trace of an error")
+    options = parser.parse_args(arguments)
+    try:
+        compare(options.folders, options.sort, options.csv, options.plot)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        if options.traceback:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def compare(folders: list[str], sort: str | None, csv: str | None, plot: str | None) -> None:
+    from evaluation import comparison
+
+    summary = comparison.summarise(comparison.load(folders))
+    comparison.render(summary, sort)
+    if csv:
+        comparison.write_csv(summary, csv, sort)
+        print(f"figures: {csv}")
+    if plot:
+        from evaluation import scatter
+
+        scatter.write(summary, plot)
+        print(f"plot: {plot}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

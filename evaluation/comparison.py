@@ -1,0 +1,225 @@
+"""One table over many runs: means and 95% intervals over seeds. Plain Python, so that `compare.py` starts at once.
+
+render(summarise(load(["runs"])), sort="accuracy")
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluation.intervals import student_t
+from evaluation.results import MAIN, NAMES, Run, Runs, load
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Row", "Stat", "Summary", "arrange", "load", "render", "report", "summarise", "write_csv"]
+
+# Columns of the table, in order, with the headers that make it fit; a figure that no run has is left out.
+SHOWN = {
+    "accuracy": "accuracy",
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel\naccuracy",
+    "consistency": "consistency",
+    "consistency_circular": "consistency\ncircular",
+    "accuracy_worst_shift": "worst-shift\naccuracy",
+    "shift_equivariance": "shift equi-\nvariance",
+    "parameters": "param-\neters",
+    "train_images_per_second": "images/s\ntraining",
+}
+WIDTH = 120
+COUNTS = ("parameters", "flops", "train_images_per_second", "seconds", "epochs")  # shown as 61.7k, without interval
+LESS_IS_BETTER = ("loss", "mean_probability_change", "parameters", "flops", "seconds", "epochs")
+
+
+class Stat(NamedTuple):
+    """Mean of a figure over seeds, half the width of its 95% interval (one seed: None), and the number of seeds."""
+
+    mean: float
+    half_width: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seed only. `settings` says what tells them from others of the same names."""
+
+    data: str
+    model: str
+    head: str
+    pooling: str
+    settings: str
+    seeds: int
+    figures: dict[str, Stat]
+
+    @property
+    def main(self) -> str:
+        return next(name for name in MAIN if name in self.figures)
+
+    @property
+    def label(self) -> str:
+        return f"{self.pooling} {self.settings}".strip()
+
+    def sort_key(self, column: str) -> tuple[bool, Any]:
+        if column in NAMES:
+            return False, getattr(self, column)
+        value = self.seeds if column == "seeds" else self.figures[column].mean if column in self.figures else None
+        return value is None, 0 if value is None else value if column in LESS_IS_BETTER else -value
+
+
+@dataclass(frozen=True)
+class Summary:
+    rows: list[Row]
+    notes: list[str]
+
+    def columns(self) -> list[str]:
+        """All that there is to sort by."""
+        found = {name: None for row in self.rows for name in row.figures}
+        return [*NAMES, "seeds", *(n for n in SHOWN if n in found), *(n for n in found if n not in SHOWN)]
+
+
+def summarise(runs: Runs) -> Summary:
+    """One row for each data, model, head and pooling, and for each setting in which runs of these differ.
+
+    Of two runs with the same seed and settings the newest counts, and a note says so.
+    """
+    notes = list(runs.notes)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs.runs, key=lambda run: run.started):
+        groups.setdefault((*run.names, run.main), []).append(run)
+    rows = []
+    for group in groups.values():
+        for settings, same in _variants(group).items():
+            newest = {run.results["seed"]: run for run in same}
+            row = _row(list(newest.values()), settings)
+            for seed, run in newest.items():
+                if (count := sum(other.results["seed"] == seed for other in same)) > 1:
+                    of = " ".join((row.data, row.model, row.label))
+                    notes.append(f"{count} runs of {of} with seed {seed}: the newest counts ({run.folder})")
+            rows.append(row)
+    return Summary(rows, notes)
+
+
+def arrange(summary: Summary, sort: str | None = None) -> list[Row]:
+    """The rows by data set, and within it by a column, the best first; None: by accuracy or mean IoU.
+
+    Raises:
+        ValueError: no such column; the nearest are suggested.
+    """
+    columns = summary.columns()
+    if sort is not None and sort not in columns:
+        from pooling.options import did_you_mean  # here, as it takes torch along
+
+        raise ValueError(f"no column {sort!r}{did_you_mean(sort, columns)} (columns: {', '.join(columns)})")
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return row.main, row.data, row.sort_key(sort or row.main), row.sort_key(row.main), row.model, row.label
+
+    return sorted(summary.rows, key=key)
+
+
+def render(summary: Summary, sort: str | None = None) -> None:
+    """Print the comparison, as wide as the terminal or, where the output is none, 120 columns."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    console.print(report(summary, sort))
+
+
+def report(summary: Summary, sort: str | None = None) -> "RenderableType":
+    """One table for each data set (and task), followed by the notes, for rich to print."""
+    from rich.console import Group
+    from rich.text import Text
+
+    rows = arrange(summary, sort)
+    tables = dict.fromkeys((row.main, row.data) for row in rows)
+    parts = [_table([row for row in rows if (row.main, row.data) == table], sort) for table in tables]
+    notes = list(summary.notes)
+    if any(row.seeds > 1 for row in rows):
+        notes.insert(0, "±: half the width of the 95% interval over seeds (Student's t)")
+    return Group(*parts, *(Text(note, style="dim") for note in notes))
+
+
+def write_csv(summary: Summary, file: Path | str, sort: str | None = None) -> None:
+    """All figures in full: for each its mean, half the width of its interval (one seed: empty) and number of seeds."""
+    rows = arrange(summary, sort)
+    figures = [column for column in summary.columns() if column not in (*NAMES, "seeds")]
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        heads = (f"{figure}{part}" for figure in figures for part in ("", "_half_width", "_seeds"))
+        writer.writerow([*NAMES, "settings", "seeds", *heads])
+        for row in rows:
+            stats = (row.figures.get(figure, ("", "", 0)) for figure in figures)
+            names = (getattr(row, name) for name in (*NAMES, "settings", "seeds"))
+            writer.writerow([*names, *("" if v is None else v for stat in stats for v in stat)])
+
+
+def _variants(group: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of the same names by the settings in which they differ: `filter=3 trainer.max_epochs=5`, or nothing."""
+    known = [run.settings for run in group if run.settings is not None]
+    names = dict.fromkeys(name for settings in known for name in settings)
+    differing = [name for name in names if any(s.get(name) != known[0].get(name) for s in known)]
+    variants: dict[str, list[Run]] = {}
+    for run in group:
+        if run.settings is None:
+            text = "(settings unknown)" if known else ""
+        else:
+            values = ((name.removeprefix("pooling."), run.settings.get(name)) for name in differing)
+            text = " ".join(f"{name}={'null' if value is None else value}" for name, value in values)
+        variants.setdefault(text, []).append(run)
+    return variants
+
+
+def _row(runs: Sequence[Run], settings: str) -> Row:
+    figures: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.figures().items():
+            figures.setdefault(name, []).append(value)
+    stats = {name: Stat(*student_t(values), len(values)) for name, values in figures.items()}
+    return Row(*runs[0].names, settings, len(runs), stats)
+
+
+def _table(rows: Sequence[Row], sort: str | None) -> "RenderableType":
+    from rich import box
+    from rich.table import Table
+
+    names = ["model", "pooling"]
+    title = rows[0].data
+    if len({row.head for row in rows}) > 1:
+        names.insert(1, "head")
+    else:  # what all rows share goes into the title, and the table stays narrow
+        title += f", head {rows[0].head}"
+    shown = [name for name in SHOWN if any(name in row.figures for row in rows)]
+    if sort not in (None, "seeds", *NAMES, *shown) and any(sort in row.figures for row in rows):
+        shown.append(str(sort))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    table.add_column("seeds", justify="right", no_wrap=True)
+    for name in shown:
+        table.add_column(SHOWN.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+    for row in rows:
+        texts = (row.label if name == "pooling" else getattr(row, name) for name in names)
+        cells = (_cell(name, row.figures.get(name)) for name in shown)
+        table.add_row(*texts, str(row.seeds), *cells)
+    return table
+
+
+def _cell(name: str, stat: Stat | None) -> str:
+    if stat is None:
+        return "-"
+    if name in COUNTS:
+        return _short(stat.mean)
+    return f"{stat.mean:.3f}" + ("" if stat.half_width is None else f" ±{stat.half_width:.3f}".replace("±0.", "±."))
+
+
+def _short(value: float) -> str:
+    """Three digits and a unit: 61.7k, 11.2M, 1.82G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            return f"{float(f'{value / size:.3g}'):g}{unit}"
+    return f"{float(f'{value:.3g}'):g}"

@@ -1,0 +1,118 @@
+"""Finished runs, read from their folders.
+
+A run is a folder with a `results.json`; its `config.yaml` tells apart runs that its names alone do not.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+NAMES = ("data", "model", "head", "pooling")
+MAIN = ("accuracy", "mean_iou")  # by task; a result has one of them
+NOT_FIGURES = (*NAMES, "seed", "versions")
+# Settings that do not change what a run is meant to measure.
+NEUTRAL = ("seed", "resume", "runs", "data.root", "trainer.accelerator", "trainer.devices", "trainer.threads")
+
+
+class Run(NamedTuple):
+    """A finished run: its folder, its results and the settings of its config by dotted name (None: not known)."""
+
+    folder: Path
+    results: dict[str, Any]
+    settings: dict[str, Any] | None
+    started: tuple[str, float]
+
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        data, model, head, pooling = (self.results[name] for name in NAMES)
+        return data, model, head, pooling
+
+    @property
+    def main(self) -> str:
+        return next(name for name in MAIN if name in self.figures())
+
+    def figures(self) -> dict[str, float]:
+        numbers = {key: value for key, value in self.results.items() if key not in NOT_FIGURES and _is_number(value)}
+        return {key: float(value) for key, value in numbers.items()}
+
+
+@dataclass(frozen=True)
+class Runs:
+    runs: list[Run]
+    notes: list[str] = field(default_factory=list)
+
+
+def load(folders: Iterable[Path | str]) -> Runs:
+    """All runs in or below these folders; what cannot be read is left out and named in the notes.
+
+    Raises:
+        ValueError: a folder that does not exist, or no run anywhere.
+    """
+    folders = [Path(folder) for folder in folders]
+    runs: dict[Path, Run] = {}
+    notes: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {str(folder)!r}")
+        for file in sorted(folder.rglob("results.json")):
+            if file.resolve() not in runs:
+                try:
+                    runs[file.resolve()] = _read(file)
+                except (OSError, ValueError) as error:
+                    notes.append(f"skipped {file}: {' '.join(str(error).split())}")
+    if not runs:
+        where = ", ".join(map(str, folders)) or "no folder"
+        raise ValueError("; ".join([f"no finished runs in {where} (python train.py makes one)", *notes]))
+    return Runs(list(runs.values()), notes)
+
+
+def _read(file: Path) -> Run:
+    results = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(results, dict):
+        raise ValueError("not an object of names and values")
+    lacking = [name for name in (*NAMES, "seed") if not isinstance(results.get(name), int if name == "seed" else str)]
+    if not any(_is_number(results.get(name)) for name in MAIN):
+        lacking.append(" or ".join(MAIN))
+    if lacking:
+        raise ValueError(f"incomplete, it has no {', no '.join(lacking)}")
+    # The folder's name ends with the time of the start, which survives copying; without it the file's time serves.
+    written = file.stat().st_mtime
+    stamp = file.parent.name.partition("-")[2]
+    started = stamp if _is_stamp(stamp) else time.strftime("%Y%m%d-%H%M%S", time.localtime(written))
+    return Run(file.parent, results, _settings(file.with_name("config.yaml")), (started, written))
+
+
+def _settings(file: Path) -> dict[str, Any] | None:
+    import yaml
+
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    flat: dict[str, Any] = {}
+
+    def walk(node: Any, name: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{name}.{key}" if name else str(key))
+        elif name not in NEUTRAL:
+            flat[name] = node
+
+    walk(config, "")
+    return flat
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_stamp(text: str) -> bool:
+    try:
+        time.strptime(text, "%Y%m%d-%H%M%S")
+    except ValueError:
+        return False
+    return True
