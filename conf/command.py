@@ -87,7 +87,7 @@ def _describe_hydra(error: BaseException) -> str:
         there_are = choices().get(group, [])
         return f"{group}={name}: there is none{did_you_mean(name, there_are)} ({group}: {', '.join(there_are)})"
     if found := re.search(
-        r"Error merging override (\S+?)=.* (Value '.*') of type '\w+' could not be converted to (\w+)", text
+        r"Error merging override (\S+?)=.* Value ('.*') of type '\w+' could not be converted to (\w+)", text
     ):
         key, value, wanted = found.groups()
         return f"{key}: {value} is not of type {wanted}"
@@ -195,7 +195,9 @@ def _summarise_sweep(sweep: Path, summarise: Summary | None) -> None:
         summarise([Path(record["run"]) for record in records if record["run"]])
     failed = [record for record in records if record["error"]]
     for record in failed:
-        print(f"failed: {' '.join(record['overrides'])}: {record['error']}", file=sys.stderr)
+        # What all jobs share does not tell them apart.
+        own = [word for word in record["overrides"] if not all(word in other["overrides"] for other in records)]
+        print(f"failed: {' '.join(own or record['overrides'])}: {record['error']}", file=sys.stderr)
     if failed:
         print(f"{len(failed)} of {len(records)} jobs failed; the others are kept", file=sys.stderr)
         sys.exit(1)

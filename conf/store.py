@@ -87,4 +87,6 @@ def field_type(annotation: Any) -> Any:
 
 def _union(parts: Iterable[Any]) -> Any:
     parts = set(parts)
+    if float in parts:
+        parts.add(int)  # in a union OmegaConf does not take 2 for 2.0
     return Any if Any in parts or any(get_origin(part) is list for part in parts) else Union[tuple(parts)]

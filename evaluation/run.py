@@ -35,6 +35,14 @@ def build_protocols(names: list[str] | None, segmentation: bool, settings: dict[
     return [PROTOCOLS[protocol.name](**settings.get(protocol.name, {})) for protocol in usual]
 
 
+def check_evaluation(task: str, *, batch_size: int, protocols: list[str] | None, seed: int, **settings: Any) -> None:
+    """Raise ValueError or TypeError for settings of `evaluate_net` that it would not take."""
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"evaluation.{name} must be an integer >= {least}, got {value!r}")
+    build_protocols(protocols, task == "segmentation", settings)
+
+
 def evaluate_net(
     net: nn.Module,
     data: "ImageData",

@@ -10,16 +10,24 @@ from hypothesis import HealthCheck, settings
 # Tests import their helpers as `tests.pooling.cases`, however pytest was started.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from tests.commands import run, train  # noqa: F401  (fixtures)
+
 settings.register_profile(
-    "reproducible", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "reproducible",
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("reproducible")
 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every test starts from the same random state."""
+    """Every test starts from the same random state, on one thread: small tensors only wait for a second one."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

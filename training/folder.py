@@ -6,8 +6,8 @@ train.log and results.json.
 
 import contextlib
 import logging
+import logging.handlers
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,24 +128,38 @@ def resumed_config(folder: Path, overrides: list[str], config: dict[str, Any]) -
     return saved | {"resume": str(folder)}
 
 
-@contextlib.contextmanager
-def logged(file: Path) -> Iterator[None]:
-    """Log records go to the file, and to the console, while the run lasts."""
-    root = logging.getLogger()
-    handlers: list[logging.Handler] = [logging.FileHandler(file), logging.StreamHandler()]
-    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handlers[1].setFormatter(logging.Formatter("%(message)s"))
-    level = root.level
-    root.setLevel(logging.INFO)
-    for handler in handlers:
-        root.addHandler(handler)
-    try:
-        yield
-    except BaseException as error:
-        log.error("%s: %s", type(error).__name__, error)
-        raise
-    finally:
-        root.setLevel(level)
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
+class RunLog:
+    """While the context lasts, log records go to the console and, from `open` on, to a file: earlier ones too."""
+
+    def __init__(self) -> None:
+        self.console = logging.StreamHandler()
+        self.console.setFormatter(logging.Formatter("%(message)s"))
+        self.early = logging.handlers.MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
+        self.level = logging.getLogger().level
+
+    def __enter__(self) -> "RunLog":
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        root.addHandler(self.console)
+        root.addHandler(self.early)
+        return self
+
+    def open(self, file: Path) -> None:
+        """Write the records so far, and all that follow, to the end of a file."""
+        handler = logging.FileHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.early.setTarget(handler)
+        self.early.capacity = 0  # from now on each record is passed on at once
+        self.early.flush()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        root = logging.getLogger()
+        root.removeHandler(self.console)
+        if error is not None:
+            log.error("%s: %s", type(error).__name__, error)  # for the file; the command says it on the console
+        root.setLevel(self.level)
+        root.removeHandler(self.early)
+        file = self.early.target
+        self.early.close()
+        if file is not None:
+            file.close()

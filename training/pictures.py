@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-MAPS = 8  # channels shown of each site
+MAPS = 4  # channels shown of each site: as many as stay readable in TensorBoard's thumbnails
 
 
 def feature_maps(title: str, before: Tensor, after: Tensor) -> Figure:
@@ -21,7 +21,7 @@ def feature_maps(title: str, before: Tensor, after: Tensor) -> Figure:
     order = before.abs().mean(dim=(1, 2)).argsort(descending=True)[:count]
     same = before.shape[0] == after.shape[0]
     chosen = order if same else after.abs().mean(dim=(1, 2)).argsort(descending=True)[:count]
-    figure = Figure(figsize=(1.3 * count, 3.1), layout="constrained")
+    figure = Figure(figsize=(1.5 * count + 0.4, 3.8), layout="constrained")
     axes = figure.subplots(2, count, squeeze=False)
     for column, (upper, lower) in enumerate(zip(order.tolist(), chosen.tolist(), strict=True)):
         top, bottom = before[upper].numpy(), after[lower].numpy()
@@ -29,11 +29,11 @@ def feature_maps(title: str, before: Tensor, after: Tensor) -> Figure:
         for row, (part, scale) in enumerate(zip((top, bottom), scales, strict=True)):
             low, high = min(map(np.min, scale)), max(map(np.max, scale))
             _image(axes[row, column], part, vmin=low, vmax=high, cmap="viridis")
-            axes[row, column].set_title(f"channel {(upper, lower)[row]}", fontsize=7)
+            axes[row, column].set_title(f"channel {(upper, lower)[row]}", fontsize=9)
     for row, part in enumerate((before, after)):
         name = ("before", "after")[row]
-        axes[row, 0].set_ylabel(f"{name}\n{part.shape[1]}x{part.shape[2]}", fontsize=8)
-    figure.suptitle(title, fontsize=9)
+        axes[row, 0].set_ylabel(f"{name}\n{part.shape[1]}x{part.shape[2]}", fontsize=10)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -43,9 +43,9 @@ def predictions(images: Tensor, probabilities: Tensor, targets: Tensor, class_na
     Args:
         images: uint8 (N, C, H, W). probabilities: (N, classes). targets: (N,).
     """
-    columns = min(8, len(images))
+    columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.4 * columns, 1.75 * rows), layout="constrained")
+    figure = Figure(figsize=(1.7 * columns, 2.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -55,7 +55,7 @@ def predictions(images: Tensor, probabilities: Tensor, targets: Tensor, class_na
         _image(axis, _channels_last(image))
         text = f"{class_names[best]} {chances[best]:.0%}"
         axis.set_title(
-            text if right else f"{text}\nis {class_names[target]}", fontsize=8, color="black" if right else "red"
+            text if right else f"{text}\nis {class_names[target]}", fontsize=10, color="black" if right else "red"
         )
     return figure
 

@@ -17,13 +17,16 @@ FRACTIONS = ("accuracy", "consistency", "mean_iou", "pixel_accuracy", "shift_equ
 
 def print_results(folder: Path, results: dict[str, Any], runs: Path) -> None:
     """A run's figures, its folder and the TensorBoard command."""
-    table = Table(title=f"{results['model']} with {results['pooling']} on {results['data']}, test split")
+    table = Table()
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, value in results.items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "seed":
             table.add_row(name, readable(name, value))
     console = Console()
+    console.print(
+        f"{results['model']} with pooling {results['pooling']} on {results['data']}, test split:", highlight=False
+    )
     console.print(table)
     console.print(f"run folder:   {folder}", soft_wrap=True, highlight=False)
     console.print(f"TensorBoard:  tensorboard --logdir {runs}", soft_wrap=True, highlight=False)
@@ -32,15 +35,17 @@ def print_results(folder: Path, results: dict[str, Any], runs: Path) -> None:
 def print_figures(file: Path, figures: dict[str, dict[str, Any]]) -> None:
     """Figures with their 95% intervals and protocols."""
     table = Table()
-    for column, justify in (("figure", "left"), ("value", "right"), ("95% interval", "right"), ("images", "right")):
-        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+    table.add_column("figure", no_wrap=True)
+    for column in ("value", "95% interval", "images"):
+        table.add_column(column, justify="right")
     table.add_column("protocol")
     for name, figure in figures.items():
         low, high = figure["interval"]
         interval = "" if low is None or high is None else f"{low:.4f} .. {high:.4f}"
         protocol = dict(figure["protocol"])
         label = " ".join([protocol.pop("name"), *(f"{key}={value}" for key, value in protocol.items())])
-        table.add_row(name, f"{figure['value']:.4f}", interval, f"{figure['n']}", label)
+        value = "infinite" if figure["value"] is None else f"{figure['value']:.4f}"
+        table.add_row(name, value, interval, f"{figure['n']}", label)
     console = Console()
     console.print(table)
     console.print(f"written to:   {file}", soft_wrap=True, highlight=False)

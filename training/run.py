@@ -18,12 +18,12 @@ from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTh
 
 from datamodules.module import ImageData
 from evaluation.efficiency import flops, parameters
-from evaluation.run import Progress, evaluate_net, predictor, unused, write_json
+from evaluation.run import Progress, check_evaluation, evaluate_net, predictor, unused, write_json
 from pooling.options import check_option
 from training import checkpoints, pictures
 from training.build import build_data, build_net
 from training.callbacks import EpochLog, RunLogger, SitePictures, Throughput
-from training.folder import head_label, logged, model_label, new_folder, pooling_label, write_config
+from training.folder import RunLog, head_label, model_label, new_folder, pooling_label, write_config
 from training.optimizers import OPTIMIZERS
 from training.schedulers import SCHEDULERS
 from training.seeding import seed_all
@@ -68,11 +68,13 @@ def train(config: dict[str, Any], progress: Progress | None = None) -> tuple[Pat
     """
     started = time.perf_counter()
     check_settings(config)
-    seed_all(config["seed"])
-    data = build_data(config["data"], config["seed"])
-    net = build_net(config["model"], config["pooling"], config["head"], data)
-    folder = Path(config["resume"]) if config["resume"] else new_folder(config)
-    with logged(folder / "train.log"):
+    with RunLog() as run_log:
+        data = build_data(config["data"], config["seed"])
+        check_evaluation(data.task, **config["evaluation"])
+        seed_all(config["seed"])
+        net = build_net(config["model"], config["pooling"], config["head"], data)
+        folder = Path(config["resume"]) if config["resume"] else new_folder(config)
+        run_log.open(folder / "train.log")
         if not config["resume"]:
             write_config(folder, config)
         log.info("run folder: %s", folder)
@@ -218,17 +220,20 @@ def show(
     logger: RunLogger, net: torch.nn.Module, data: ImageData, step: int, config: dict[str, Any], results: dict[str, Any]
 ) -> None:
     """The final figures, the choices behind them and a few predictions, for TensorBoard."""
-    numbers = {
-        f"final/{k}": v for k, v in results.items() if isinstance(v, (int, float)) and k not in ("seed", "epochs")
+    leading = ("accuracy", "mean_iou", "consistency", "consistency_circular", "shift_equivariance")
+    names = [*(name for name in leading if name in results), *(name for name in results if name not in leading)]
+    numbers = {f"final/{name}": results[name] for name in names if isinstance(results[name], (int, float))}
+    # TensorBoard shows the first five choices in the order of their names, and the first figures in this order.
+    choices = {name: results[name] for name in ("data", "head", "model", "pooling", "seed")} | {
+        "training/batch_size": config["data"]["batch_size"],
+        "training/epochs": results["epochs"],
+        "training/lr": config["optimizer"]["lr"],
+        "training/optimizer": config["optimizer"]["name"],
     }
-    choices = {
-        **{key: results[key] for key in ("data", "model", "pooling", "head", "seed", "epochs")},
-        "optimizer": config["optimizer"]["name"],
-        "lr": config["optimizer"]["lr"],
-        "batch_size": config["data"]["batch_size"],
-    }
+    for name in ("final/seed", "final/epochs"):
+        numbers.pop(name)
     logger.log_hyperparams(choices, numbers)
-    images, targets, _ = next(data.evaluation_batches("test", 16))
+    images, targets, _ = next(data.evaluation_batches("test", 8))
     with torch.no_grad():
         probabilities = predictor(net, data)(images).softmax(dim=1).cpu()
     if data.task == "classification":

@@ -25,7 +25,7 @@ def test_a_checkpoint_that_carries_code_is_refused_and_the_code_never_run(tmp_pa
     proof = tmp_path / "executed"
     file = tmp_path / "trap.ckpt"
     torch.save({"state_dict": {}, "config": {}, "trap": Trap(proof)}, file)
-    with pytest.raises(ValueError, match="refused .* holds code or objects"):
+    with pytest.raises(ValueError, match=r"refused .* holds code or objects"):
         checkpoints.read(file)
     assert run("eval", f"checkpoint={file}").code == 1
     folder = train()
@@ -47,7 +47,7 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
         "flipped": whole.replace(b"PK", b"KP"),
     }[damage]
     file.write_bytes(spoiled)
-    with pytest.raises(ValueError, match="damaged or no checkpoint|is not a checkpoint"):
+    with pytest.raises(ValueError, match=r"damaged or no checkpoint|is not a checkpoint"):
         checkpoints.read(file)
 
 

@@ -1,4 +1,4 @@
-"""Short real runs by the users' own commands, in this process."""
+"""Short real runs by the users' own commands, in this process: the fixtures `run` and `train`."""
 
 import importlib
 import sys
