@@ -4,6 +4,8 @@ A windowed operator is a line or two over the *taps* of all windows: a tensor of
 axis walks through a window in row-major order. Inputs are (N, C, H, W) in float32 or float64.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,7 +38,8 @@ def _source(length: int, before: int, after: int, mode: str, device: torch.devic
     if mode == "circular":
         return at % length
     period = max(1, 2 * (length - 1))
-    return length - 1 - (at % period - (length - 1)).abs()
+    folded = at % period
+    return torch.minimum(folded, period - folded)  # not by abs(), which torch.compile's index analysis does not follow
 
 
 def taps(x: Tensor, window: Window, fill: float = 0.0) -> Tensor:
@@ -135,12 +138,13 @@ def stochastic_pool2d(x: Tensor, window: Window, seed: Tensor | None, negatives:
         activation = values - floor
     else:
         floor = values.new_zeros(())
-        activation = values.clamp(min=0)
+        activation = values.relu()  # not clamp, whose gradient at 0 was 1 in some versions of torch
     activation = torch.where(inside, activation, 0.0)
     total = _ordered_sum(activation)
     if seed is not None:
         tap = _drawn_tap(activation, total, philox.uniform(seed, total.numel()).view(total.shape))
-        return floor + activation.gather(0, tap).squeeze(0)
+        drawn = floor + activation.gather(0, tap).squeeze(0)
+        return torch.where(total.isnan(), total, drawn)
     if evaluate == "max":
         return floor + activation.amax(dim=0)
     if evaluate == "avg":
@@ -185,7 +189,10 @@ def blur2d(
     top, left = before
     x = pad2d(x, left, reach[1] - x.shape[3], top, reach[0] - x.shape[2], pad_mode)
     kernel = torch.outer(row, row).to(x.dtype).expand(channels, 1, length, length)
-    return F.conv2d(x, kernel, stride=stride, groups=channels)
+    # Autocast would lower the filter to half precision, unlike every other pooling.
+    device = x.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        return F.conv2d(x, kernel, stride=stride, groups=channels)
 
 
 def polyphase(x: Tensor, stride: tuple[int, int], far_mode: str) -> Tensor:
@@ -210,4 +217,4 @@ def polyphase_norms(components: Tensor, norm: float) -> Tensor:
     if norm == float("inf"):
         return size.amax(dim=2)
     wide = torch.float32 if size.device.type == "mps" else torch.float64
-    return (size**norm).sum(dim=2, dtype=wide)
+    return (size.to(wide) ** norm).sum(dim=2)

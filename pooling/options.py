@@ -52,7 +52,7 @@ class Option:
 
 def signature_options(function: Callable[..., Any], without: Iterable[str] = ()) -> dict[str, Option]:
     """The keyword-only parameters of a function or class, in order, by name."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
     return {
         p.name: Option(p.name, p.annotation, p.default)
         for p in parameters
@@ -67,13 +67,13 @@ def check_option(owner: str, option: Option, value: Any) -> None:
         raise kind(f"{owner}: {option.name} must be {option.allowed}, got {value!r}")
 
 
-def check_names(owner: str, given: Iterable[str], options: Iterable[str]) -> None:
-    """Raise TypeError for the first given name that is not an option; the nearest one is suggested."""
+def check_names(owner: str, given: Iterable[str], options: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raise TypeError for the first given name that is not an option; the nearest one, or of `others`, is suggested."""
     options = list(options)
     for name in given:
         if name not in options:
             known = f"its options: {', '.join(options)}" if options else "it has no options"
-            raise TypeError(f"{owner}: no option {name!r}{did_you_mean(name, options)} ({known})")
+            raise TypeError(f"{owner}: no option {name!r}{did_you_mean(name, [*options, *others])} ({known})")
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

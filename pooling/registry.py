@@ -92,7 +92,7 @@ def info(name: str, kind: str | None = None) -> Operator:
     """
     found = [operator for k in KINDS if (operator := _operators.get((k, name))) and kind in (None, k)]
     if not found:
-        what = "pooling" if kind is None else f"pooling of kind {kind!r}"
+        what = {None: "pooling", "global": "head"}.get(kind, f"pooling of kind {kind!r}")
         raise ValueError(
             f"{what} {name!r} is not registered{did_you_mean(name, names(kind))} (registered: {', '.join(names(kind))})"
         )
@@ -127,7 +127,7 @@ def create(
         ValueError, TypeError: unknown name or option, or a value that is not allowed.
     """
     operator = info(name, kind)
-    check_names(f"pooling {name!r}", options, operator.options)
+    check_names(f"pooling {name!r}", options, operator.options, others=COMMON)
     site = {
         "channels": channels,
         "kernel_size": kernel_size,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -69,15 +70,16 @@ def segmentations(images: Tensor, predicted: Tensor, targets: Tensor, class_name
     count = min(6, len(images))
     figure = Figure(figsize=(1.5 * count + 1.2, 4.8), layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
-    drawn = None
+    drawn, classes = None, len(class_names)
+    colours = colormaps["tab20"].resampled(classes)
     for column in range(count):
         _image(axes[0, column], _channels_last(images[column]))
         for row, mask in ((1, targets[column]), (2, predicted[column])):
-            drawn = _image(axes[row, column], mask.numpy(), cmap="tab20", vmin=0, vmax=max(1, len(class_names) - 1))
+            drawn = _image(axes[row, column], mask.numpy(), cmap=colours, vmin=-0.5, vmax=classes - 0.5)
     for row, name in enumerate(("image", "true", "predicted")):
         axes[row, 0].set_ylabel(name, fontsize=9)
-    if drawn is not None and len(class_names) <= 20:
-        bar = figure.colorbar(drawn, ax=axes, ticks=range(len(class_names)), shrink=0.8)
+    if drawn is not None and classes <= 20:
+        bar = figure.colorbar(drawn, ax=axes, ticks=range(classes), shrink=0.8)
         bar.ax.set_yticklabels(class_names, fontsize=7)
     return figure
 

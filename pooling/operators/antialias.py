@@ -46,7 +46,7 @@ class BlurPool2d(Downsampler2d):
     ) -> None:
         super().__init__(**site)
         self.row: Tensor
-        self.register_buffer("row", functional.binomial_row(filter), persistent=False)
+        self.register_buffer("row", functional.binomial_row(filter).float(), persistent=False)
         circular = self.padding_mode == "circular"
         self.pad_mode = pad_mode if pad_mode != "auto" else "circular" if circular else "reflect"
 

@@ -3,7 +3,7 @@
 Shape letters: N images, C channels, H and W rows and columns of the input, H' and W' of the output, D features.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,11 @@ class Pool2d(nn.Module):
         parts += [f"padding_mode={self.padding_mode!r}"] if self.padding_mode != "zeros" else []
         return ", ".join(parts)
 
+    def continued(self, x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+        """x continued past its border under `padding_mode`, in x's memory format."""
+        padded = pad2d(x, left, right, top, bottom, self.padding_mode)
+        return padded.contiguous(memory_format=functional.memory_format(x))
+
     def check(self, x: Tensor) -> None:
         """Raise ValueError or TypeError, naming the operator, for an input that does not fit."""
         functional.check(self.operator, x, self.window)
@@ -64,15 +69,21 @@ class WindowPool2d(Pool2d):
     Shape: (N, C, H, W) or (C, H, W) -> MaxPool2d's H', W'.
     """
 
-    def reduce(self, x: Tensor, window: Window) -> Tensor:
+    def reduce(self, x: Tensor, window: Window) -> Any:
         """(N, C, H, W) -> (N, C, H', W') over the window's members."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
+        self.check(x)
+        return self.reduce(*self.framed(x))
+
+    def framed(self, x: Tensor) -> tuple[Tensor, Window]:
+        """x, continued past its border unless its padding is zeros, and the window for it."""
         if self.padding_mode == "zeros" or not any(self.window.padding):
-            return self.reduce(x, self.window)
-        ph, pw = self.window.padding
-        return self.reduce(pad2d(x, pw, pw, ph, ph, self.padding_mode), self.window.unpadded())
+            return x, self.window
+        (ph, pw), far = self.window.padding, self.window.overhang(x.shape[-2], x.shape[-1])
+        # No further than the windows reach: with `ceil_mode` a wider input would have one window more.
+        return self.continued(x, pw, min(pw, far[1]), ph, min(ph, far[0])), self.window.unpadded()
 
 
 class Downsampler2d(Pool2d):
@@ -105,30 +116,31 @@ class Downsampler2d(Pool2d):
 
     def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The site's dense half and the size to subsample it to."""
-        self.check(x)
         window = self.window
         if self.native == "conv":
-            # The convolution has run; `window` keeps every position, and only the stride is left to do.
+            # The convolution has run, over an input that is known no more; only the stride is left to do.
+            functional.check(self.operator, x)
             return x, self._strided(x)
+        self.check(x)
         pool = functional.max_pool2d if self.native == "max" else functional.avg_pool2d
         (ph, pw), (eh, ew) = window.padding, window.extent
         if self.padding_mode == "circular":
-            x = pool(pad2d(x, pw, ew - 1 - pw, ph, eh - 1 - ph, "circular"), window.dense().unpadded())
+            x = pool(self.continued(x, pw, ew - 1 - pw, ph, eh - 1 - ph), window.dense().unpadded())
             return x, self._strided(x)
-        if self.padding_mode == "reflect":
-            x, window = pad2d(x, pw, pw, ph, ph, "reflect"), window.unpadded()
-        return self._dense_to_the_end(x, window), window.output_size(x.shape[-2], x.shape[-1])
+        return self._dense_to_the_end(x), window.output_size(x.shape[-2], x.shape[-1])
 
     def _strided(self, x: Tensor) -> tuple[int, int]:
         (sh, sw), (H1, W1) = self.window.stride, x.shape[-2:]
         return -(-H1 // sh), -(-W1 // sw)
 
-    def _dense_to_the_end(self, x: Tensor, window: Window) -> Tensor:
+    def _dense_to_the_end(self, x: Tensor) -> Tensor:
         """The site's pool at stride 1, continued at the far side for as long as a `ceil_mode` window reaches."""
-        (ph, pw), far = window.padding, window.overhang(x.shape[-2], x.shape[-1])
+        dense = self.window.dense()
+        (ph, pw), far = dense.padding, self.window.overhang(x.shape[-2], x.shape[-1])
         more_h, more_w = max(0, far[0] - ph), max(0, far[1] - pw)
-        dense = window.dense()
         pool = functional.max_pool2d if self.native == "max" else functional.avg_pool2d
+        if self.padding_mode == "reflect":
+            x, dense, ph, pw = self.continued(x, pw, pw, ph, ph), dense.unpadded(), 0, 0
         if more_h == more_w == 0:
             return pool(x, Window(dense.kernel_size, (1, 1), dense.padding, dense.dilation))
         dense = Window(dense.kernel_size, (1, 1), (0, 0), dense.dilation)

@@ -1,6 +1,6 @@
 """Fixed reducers: a window and a formula."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +41,18 @@ class MaxPool2d(WindowPool2d):
         super().__init__(**geometry)
         self.return_indices = return_indices
 
-    def reduce(self, x: Tensor, window: Window) -> Tensor:
+    def reduce(self, x: Tensor, window: Window) -> Any:
         return functional.max_pool2d(x, window, return_indices=self.return_indices)
+
+    def forward(self, x: Tensor) -> Any:
+        y = super().forward(x)
+        if not self.return_indices or self.padding_mode == "zeros":
+            return y
+        # From positions in the continued input back to those that they were copied from.
+        H, W = x.shape[-2:]
+        source, _ = self.framed(torch.arange(H * W, device=x.device).view(1, H, W))
+        values, indices = y
+        return values, source.flatten()[indices]
 
 
 @register("min", kind="reducer", paper="morphological erosion: Serra 1982")

@@ -41,7 +41,8 @@ class GlobalAvgMaxPool2d(GlobalPool2d):
     """
 
     def reduce(self, x: Tensor) -> Tensor:
-        return (x.mean(dim=(2, 3)) + F.adaptive_max_pool2d(x, 1).flatten(1)) / 2
+        # Halved first: the sum of two large numbers may overflow float16.
+        return x.mean(dim=(2, 3)) / 2 + F.adaptive_max_pool2d(x, 1).flatten(1) / 2
 
 
 @register("flatten", kind="global", paper="the fully connected head of LeCun et al. 1998, Krizhevsky et al. 2012")

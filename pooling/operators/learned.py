@@ -63,7 +63,7 @@ class StridedConv2d(Pool2d):
         (ph, pw), window = self.window.padding, self.window
         far = window.overhang(x.shape[-2], x.shape[-1])
         batch = x if x.dim() == 4 else x.unsqueeze(0)
-        padded = pad2d(batch, pw, pw, ph, ph, self.padding_mode)
+        padded = self.continued(batch, pw, pw, ph, ph)
         y = self.conv(pad2d(padded, 0, max(0, far[1] - pw), 0, max(0, far[0] - ph), "zeros"))
         out_h, out_w = window.output_size(x.shape[-2], x.shape[-1])
         y = y[..., :out_h, :out_w]

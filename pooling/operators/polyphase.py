@@ -1,6 +1,6 @@
 """Downsamplers that choose among the polyphase components, so that a shifted image keeps its samples."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
@@ -11,17 +11,19 @@ from pooling.registry import register
 
 
 class PolyphasePool2d(Downsampler2d):
-    """Base of the polyphase operators: `forward` for use alone, `choose` where two branches must share a phase."""
+    """Base of the polyphase operators: implement `choose(x, phase)`.
 
-    def choose(self, x: Tensor, phase: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) and, where a main branch has chosen it, the phase (N,) -> (N, C, H', W') and the phase."""
+    A main branch and its shortcut must use one grid: `y, phase = main(y, return_phase=True)`, then
+    `x = shortcut(x, phase=phase)`.
+    """
+
+    def choose(self, x: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W), and the phase (N,) where it is given -> (N, C, H', W') and the phase."""
         raise NotImplementedError
 
-    def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        raise AssertionError("a polyphase operator subsamples in choose()")
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.choose(x)[0]
+    def forward(self, x: Tensor, phase: Tensor | None = None, *, return_phase: bool = False) -> Any:
+        y, phase = self.choose(x, phase)
+        return (y, phase) if return_phase else y
 
 
 @register("aps", kind="downsampler", paper="Chaman & Dokmanic 2021, arXiv:2011.14214")
@@ -32,7 +34,8 @@ class AdaptivePolyphase2d(PolyphasePool2d):
 
     Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
     Args:
-        norm: the norm that is compared, over channels and positions: 1, 2 or "inf"; ties go to the lowest phase.
+        norm: the norm that is compared, over channels and positions: 1, 2 or "inf"; ties go to the lowest phase. Not
+            "inf" at a max site, whose dense half repeats its largest value in neighbouring components.
         filter: length of a binomial filter applied first (APS with blur), 2 to 7; none where None.
     """
 
@@ -46,9 +49,11 @@ class AdaptivePolyphase2d(PolyphasePool2d):
         super().__init__(**site)
         self.norm = float(norm)
         self.row: Tensor | None
-        self.register_buffer("row", None if filter is None else functional.binomial_row(filter), persistent=False)
+        self.register_buffer(
+            "row", None if filter is None else functional.binomial_row(filter).float(), persistent=False
+        )
 
-    def choose(self, x: Tensor, phase: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def choose(self, x: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
         x, _ = self.dense(x)
         circular = self.padding_mode == "circular"
         if self.row is not None:

@@ -1,0 +1,174 @@
+"""What the conformance suite runs over: every registered operator, variants of its options, generated geometries."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import pooling
+from pooling.geometry import Window
+
+CHANNELS = 3
+
+# Options without a default, by operator.
+REQUIRED: dict[str, dict[str, Any]] = {}
+
+# Options worth a run of their own, by kind and operator; the defaults are always run.
+VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("reducer", "max"): [{"padding_mode": "reflect"}, {"padding_mode": "circular"}],
+    ("reducer", "avg"): [
+        {"count_include_pad": False},
+        {"divisor_override": 3},
+        {"padding_mode": "reflect"},
+        {"padding_mode": "circular"},
+    ],
+    ("reducer", "lp"): [
+        {"p": 1},
+        {"p": 3},
+        {"p": 2.5, "normalize": False},
+        {"p": 3, "padding_mode": "reflect"},
+        {"learn_p": "layer"},
+        {"learn_p": "channel", "normalize": False},
+    ],
+    ("reducer", "soft"): [{"beta": 3.0}, {"padding_mode": "circular"}],
+    ("reducer", "mixed"): [
+        {"a": 0.25},
+        {"a": 1},
+        {"a": "learned"},
+        {"a": "learned", "per": "channel"},
+        {"a": "random"},
+        {"a": "random", "per": "channel"},
+    ],
+    ("reducer", "subsample_scaled"): [{"padding_mode": "circular"}],
+    ("reducer", "conv"): [{"depthwise": True}, {"padding_mode": "circular"}, {"padding_mode": "reflect"}],
+    ("reducer", "stochastic"): [
+        {"negatives": "shift"},
+        {"negatives": "error"},
+        {"eval": "max"},
+        {"eval": "avg", "negatives": "shift"},
+        {"padding_mode": "circular"},
+    ],
+    ("downsampler", "blur"): [
+        {"filter": 2},
+        {"filter": 4, "pad_mode": "zeros"},
+        {"filter": 5, "pad_mode": "circular"},
+        {"filter": 6},
+        {"filter": 7},
+    ],
+    ("downsampler", "aps"): [
+        {"norm": 1},
+        {"norm": "inf"},
+        {"filter": 2},
+        {"filter": 3, "padding_mode": "circular"},
+        {"filter": 4, "norm": 1, "native": "conv"},
+    ],
+    ("global", "spp"): [{"levels": (3,)}],
+    ("global", "flatten"): [{"grid": 2}],
+}
+
+# Every downsampler is run with each of these.
+SITES = ({"native": "avg"}, {"native": "conv"}, {"padding_mode": "reflect"}, {"padding_mode": "circular"})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registered operator with options, and what stood at its site."""
+
+    kind: str
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.arguments.items())])
+
+    @property
+    def windowed(self) -> bool:
+        return self.kind in ("reducer", "downsampler")
+
+    @property
+    def padding_mode(self) -> str:
+        return self.arguments.get("padding_mode", "zeros")
+
+    @property
+    def native(self) -> str:
+        return self.arguments.get("native", "max")
+
+    def option(self, name: str) -> Any:
+        """The option's value: the one given or the default."""
+        return {**REQUIRED.get(self.name, {}), **self.arguments}.get(
+            name, pooling.info(self.name, self.kind).options[name].default
+        )
+
+    def create(self, window: Window | None = None, **overrides: Any) -> nn.Module:
+        """The operator in float64, its parameters moved off their starting values."""
+        window = window or Window.of(3, 2, 1)
+        geometry = {name: getattr(window, name) for name in window.__dataclass_fields__}
+        arguments = {"channels": CHANNELS, **geometry, **REQUIRED.get(self.name, {}), **self.arguments, **overrides}
+        operator = pooling.create(self.name, kind=self.kind, **arguments).double()
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in operator.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        return operator
+
+    def values(self, *shape: int) -> Tensor:
+        """Distinct float64 numbers in (-2, 2), none near another or 0; above 0 where the operator takes no others."""
+        generator = torch.Generator().manual_seed(2)
+        count = torch.Size(shape).numel()
+        x = (torch.randperm(count, generator=generator).double() + 0.5) / max(count, 1)
+        x = x if self.arguments.get("negatives") == "error" else 2 * x - 1
+        return 2 * x.view(shape)
+
+
+def _all_cases() -> list[Case]:
+    cases = []
+    for kind in pooling.registry.KINDS:
+        for name in pooling.names(kind):
+            sites = SITES if kind == "downsampler" else ()
+            cases += [Case(kind, name, arguments) for arguments in ({}, *sites, *VARIANTS.get((kind, name), ()))]
+    return cases
+
+
+CASES = _all_cases()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A window that fits an input of height x width."""
+
+    window: Window
+    height: int
+    width: int
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """kernel_size, stride, padding, dilation, ceil_mode, as torch takes them."""
+        window = self.window
+        return window.kernel_size, window.stride, window.padding, window.dilation, window.ceil_mode
+
+    def input_size(self, case: Case) -> tuple[int, int]:
+        """What the operator is given: the input or, at a convolution site, what its dense convolution makes of it."""
+        if case.kind != "downsampler" or case.native != "conv":
+            return self.height, self.width
+        padding, extent = self.window.padding, self.window.extent
+        return self.height + 2 * padding[0] - extent[0] + 1, self.width + 2 * padding[1] - extent[1] + 1
+
+
+@st.composite
+def geometries(draw, dilations: int = 3, ceil_modes: tuple[bool, ...] = (False, True)) -> Geometry:
+    """Windows and inputs of all shapes, from the smallest input that the window fits."""
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = draw(st.tuples(st.integers(0, kernel[0] // 2), st.integers(0, kernel[1] // 2)))
+    dilation = draw(st.tuples(st.integers(1, dilations), st.integers(1, dilations)))
+    window = Window.of(kernel, stride, padding, dilation, draw(st.sampled_from(ceil_modes)))
+    least = [max(1, extent - 2 * p) for extent, p in zip(window.extent, padding, strict=True)]
+    height, width = (n + draw(st.integers(0, 5)) for n in least)
+    try:
+        window.output_size(height, width)
+    except ValueError:  # dilated past a short input on both sides: refused on purpose
+        assume(False)
+    return Geometry(window, height, width)

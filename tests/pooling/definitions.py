@@ -1,0 +1,197 @@
+"""For each operator's name its definition in NumPy float64, for the conformance suite.
+
+A definition takes the module (for its parameters), the case (for its options), x, the window and, where the operator
+is to be random, `uniforms`: count -> that many numbers in [0, 1); None in eval mode.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pooling import reference
+from pooling.geometry import Window
+from tests.pooling.cases import Case
+
+Array = np.ndarray
+Uniforms = Callable[[int], Array] | None
+
+
+def continued(x: Array, window: Window, mode: str) -> Array:
+    """x continued past its border by the window's padding."""
+    (H, W), (ph, pw) = x.shape[2:], window.padding
+    rows = [reference.continued(h, H, mode) for h in range(-ph, H + ph)]
+    columns = [reference.continued(w, W, mode) for w in range(-pw, W + pw)]
+    return x[:, :, rows][:, :, :, columns]
+
+
+def over_windows(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A reducer's definition under every padding mode: continuing the input first, and MaxPool2d's size after."""
+
+    def define(module: nn.Module, case: Case, x: Array, window: Window, uniforms: Uniforms) -> Array:
+        size = window.output_size(*x.shape[2:])
+        if case.padding_mode != "zeros" and any(window.padding):
+            x, window = continued(x, window, case.padding_mode), window.unpadded()
+        larger = window.output_size(*x.shape[2:])
+
+        def drawn() -> Array | None:
+            """A number for each element of the result; for what is cut off below, 0."""
+            if uniforms is None:
+                return None
+            each = uniforms(x.shape[0] * x.shape[1] * size[0] * size[1]).reshape(*x.shape[:2], *size)
+            return np.pad(each, ((0, 0), (0, 0), (0, larger[0] - size[0]), (0, larger[1] - size[1])))
+
+        draws = drawn if function is stochastic else uniforms
+        return function(module, case, x, window, draws)[:, :, : size[0], : size[1]]
+
+    return define
+
+
+def tensor(value: Any) -> Array:
+    return value.detach().numpy()
+
+
+def per_channel(x: Array, value: Any, define: Callable[[Array, float], Array]) -> Array:
+    """`define(channel, value of the channel)` for a value that may be one per layer or one per channel."""
+    each = np.broadcast_to(np.asarray(value).reshape(-1), (x.shape[1],))
+    return np.concatenate([define(x[:, c : c + 1], each[c]) for c in range(x.shape[1])], axis=1)
+
+
+def maximum(module, case, x, window, uniforms):
+    return reference.max_pool2d(x, window)
+
+
+def minimum(module, case, x, window, uniforms):
+    return reference.min_pool2d(x, window)
+
+
+def average(module, case, x, window, uniforms):
+    options = {name: case.option(name) for name in ("count_include_pad", "divisor_override")}
+    return reference.avg_pool2d(x, window, **options)
+
+
+def lp(module, case, x, window, uniforms):
+    p = case.option("p") if module.theta is None else 1 + np.log1p(np.exp(tensor(module.theta)))
+    return per_channel(x, p, lambda x, p: reference.lp_pool2d(x, window, p=p, normalize=case.option("normalize")))
+
+
+def soft(module, case, x, window, uniforms):
+    return reference.soft_pool2d(x, window, beta=case.option("beta"))
+
+
+def mixed(module, case, x, window, uniforms):
+    a = case.option("a")
+    if a == "learned":
+        a = 1 / (1 + np.exp(-tensor(module.theta)))
+    elif a == "random":
+        count = x.shape[1] if case.option("per") == "channel" else 1
+        a = 0.5 if uniforms is None else (uniforms(count) < 0.5).astype(float)
+    return per_channel(x, a, lambda x, a: reference.mixed_pool2d(x, window, a=a))
+
+
+def stochastic(module, case, x, window, drawn):
+    rules = {name: case.option(name) for name in ("negatives", "eval")}
+    return reference.stochastic_pool2d(x, drawn(), window, **rules)
+
+
+def subsample_scaled(module, case, x, window, uniforms):
+    return reference.subsample_scaled2d(x, window, scale=tensor(module.scale), bias=tensor(module.bias))
+
+
+def conv(module, case, x, window, uniforms):
+    weight, bias = tensor(module.conv.weight), tensor(module.conv.bias)
+    y = np.empty((*x.shape[:2], *window.output_size(*x.shape[2:])))
+    (sh, sw), (ph, pw) = window.stride, window.padding
+    for n, c, i, j in np.ndindex(*y.shape):
+        y[n, c, i, j] = bias[c]
+        inputs = [c] if case.option("depthwise") else range(x.shape[1])
+        for k, (di, dj) in enumerate(window.taps()):
+            h, w = i * sh - ph + di, j * sw - pw + dj
+            if 0 <= h < x.shape[2] and 0 <= w < x.shape[3]:
+                y[n, c, i, j] += sum(weight[c, m].ravel()[k] * x[n, source, h, w] for m, source in enumerate(inputs))
+    return y
+
+
+def dense(case: Case, x: Array, window: Window) -> Array:
+    """What stood at the site, at every position that the strided operator can ask for."""
+    (H, W), (ph, pw), (eh, ew) = x.shape[2:], window.padding, window.extent
+    if case.native == "conv":
+        return x
+    pool = reference.max_pool2d if case.native == "max" else reference.avg_pool2d
+    if case.padding_mode == "circular":
+        rows = np.arange(-ph, H + eh - 1 - ph) % H
+        columns = np.arange(-pw, W + ew - 1 - pw) % W
+        return pool(x[:, :, rows][:, :, :, columns], window.dense().unpadded())
+    out = window.output_size(H, W)
+    if case.padding_mode == "reflect":
+        x, window = continued(x, window, "reflect"), window.unpadded()
+    (H, W), (ph, pw), (sh, sw) = x.shape[2:], window.padding, window.stride
+    rows = max(H + 2 * ph - eh + 1, (out[0] - 1) * sh + 1)
+    columns = max(W + 2 * pw - ew + 1, (out[1] - 1) * sw + 1)
+    y = np.empty((*x.shape[:2], rows, columns))
+    for n, c, i, j in np.ndindex(*y.shape):
+        reached = [(i - ph + di, j - pw + dj) for di, dj in window.taps()]
+        members = [x[n, c, h, w] for h, w in reached if 0 <= h < H and 0 <= w < W]
+        padded = sum(1 for h, w in reached if h < H + ph and w < W + pw)
+        y[n, c, i, j] = max(members) if case.native == "max" else sum(members) / padded
+    return y
+
+
+def subsample(module, case, x, window, uniforms):
+    (sh, sw), y = window.stride, dense(case, x, window)
+    return y[:, :, ::sh, ::sw]
+
+
+def blur(module, case, x, window, uniforms):
+    length, mode = case.option("filter"), case.option("pad_mode")
+    if mode == "auto":
+        mode = "circular" if case.padding_mode == "circular" else "reflect"
+    if case.native != "avg":
+        return reference.blur_pool2d(dense(case, x, window), window.stride, filter=length, pad_mode=mode)
+    # The blur stands in for the average: its filter is centred where the average's window was.
+    row, (N, C, H, W), (sh, sw) = reference.binomial_row(length), x.shape, window.stride
+    size = (-(-H // sh), -(-W // sw)) if case.padding_mode == "circular" else window.output_size(H, W)
+    shift = [(e - 1) // 2 - p - (length - 1) // 2 for e, p in zip(window.extent, window.padding, strict=True)]
+    y = np.zeros((N, C, *size))
+    for n, c, i, j in np.ndindex(*y.shape):
+        for u, v in np.ndindex(length, length):
+            h = reference.continued(i * sh + shift[0] + u, H, mode)
+            w = reference.continued(j * sw + shift[1] + v, W, mode)
+            if h is not None and w is not None:
+                y[n, c, i, j] += row[u] * row[v] * x[n, c, h, w]
+    return y
+
+
+def aps(module, case, x, window, uniforms):
+    circular = case.padding_mode == "circular"
+    x = dense(case, x, window)
+    if case.option("filter") is not None:
+        mode = "circular" if circular else "reflect"
+        x = reference.blur_pool2d(x, (1, 1), filter=case.option("filter"), pad_mode=mode)
+    far_mode = "circular" if circular else "edge"
+    return reference.polyphase_pool2d(x, window.stride, norm=float(case.option("norm")), far_mode=far_mode)[0]
+
+
+# By kind and name. An operator that is missing here fails the suite.
+DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
+    ("reducer", "max"): over_windows(maximum),
+    ("reducer", "min"): over_windows(minimum),
+    ("reducer", "avg"): over_windows(average),
+    ("reducer", "lp"): over_windows(lp),
+    ("reducer", "soft"): over_windows(soft),
+    ("reducer", "mixed"): over_windows(mixed),
+    ("reducer", "stochastic"): over_windows(stochastic),
+    ("reducer", "subsample_scaled"): over_windows(subsample_scaled),
+    ("reducer", "conv"): over_windows(conv),
+    ("downsampler", "subsample"): subsample,
+    ("downsampler", "blur"): blur,
+    ("downsampler", "aps"): aps,
+    ("global", "gap"): lambda module, case, x, window, uniforms: x.mean(axis=(2, 3)),
+    ("global", "gmp"): lambda module, case, x, window, uniforms: x.max(axis=(2, 3)),
+    ("global", "avgmax"): lambda module, case, x, window, uniforms: (x.mean(axis=(2, 3)) + x.max(axis=(2, 3))) / 2,
+    ("global", "flatten"): lambda module, case, x, window, uniforms: reference.adaptive_pool2d(
+        x, (case.option("grid"),) * 2, np.mean
+    ).reshape(len(x), -1),
+    ("global", "spp"): lambda module, case, x, window, uniforms: reference.spatial_pyramid(x, case.option("levels")),
+}
