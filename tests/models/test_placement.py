@@ -154,7 +154,7 @@ def test_bad_input_is_named(arguments, error, words):
 
 
 def test_unknown_backbone_and_head_of_a_dense_network():
-    with pytest.raises(ValueError, match="did you mean .*'resnet20'"):
+    with pytest.raises(ValueError, match=r"did you mean .*'resnet20'"):
         models.create("resnet2O")
     with pytest.raises(ValueError, match="takes no head"):
         models.create("unet", head="gap")
