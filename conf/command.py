@@ -54,6 +54,9 @@ def one_line_errors(show_stack: bool):
     except KeyboardInterrupt as interruption:
         print(f"\ninterrupted{': ' if str(interruption) else ''}{interruption}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has gone: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if show_stack:
             traceback.print_exc()
