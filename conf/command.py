@@ -169,6 +169,8 @@ def _run_hydra(config_name: str, function: Function, sweep: Path, show_stack: bo
         record: dict[str, Any] = {"overrides": overrides, "run": None, "error": None}
         try:
             arguments = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            if multirun and config.get("trainer", {}).get("devices", 1) != 1:
+                raise ValueError("a job of a sweep runs on one device; start runs on several one by one, without -m")
             folder, objective = function(arguments, overrides)  # pyright: ignore[reportArgumentType]
             record["run"] = None if folder is None else str(folder)
             return objective

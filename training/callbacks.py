@@ -50,6 +50,8 @@ class EpochLog(Callback):
         row |= {name: float(value) for name, value in sorted(trainer.callback_metrics.items()) if "/" in name}
         for logger in trainer.loggers:
             logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
+        if not trainer.is_global_zero:
+            return
         new = not self.table.exists()
         with self.table.open("a", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))

@@ -1,6 +1,7 @@
 """A run: from plain settings to a folder with checkpoints, logs, TensorBoard events and results.json."""
 
 import logging
+import os
 import platform
 import shutil
 import signal
@@ -30,6 +31,9 @@ from training.seeding import seed_all
 from training.tasks import TASKS, ImageTask
 
 log = logging.getLogger(__name__)
+
+# For several devices Lightning starts the command again, once for each further process; those use the first's folder.
+FOLDER = "POOLZOO_RUN_FOLDER"
 
 # Its notes on hardware and its advertisements are not this project's.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -73,12 +77,18 @@ def train(config: dict[str, Any], progress: Progress | None = None) -> tuple[Pat
         check_evaluation(data.task, **config["evaluation"])
         seed_all(config["seed"])
         net = build_net(config["model"], config["pooling"], config["head"], data)
+        if FOLDER in os.environ:  # a further process, which ends where training does
+            return Path(os.environ[FOLDER]), _train(config, data, net, Path(os.environ[FOLDER]), None, started)
         folder = Path(config["resume"]) if config["resume"] else new_folder(config)
         run_log.open(folder / "train.log")
         if not config["resume"]:
             write_config(folder, config)
         log.info("run folder: %s", folder)
-        results = _train(config, data, net, folder, progress, started)
+        os.environ[FOLDER] = str(folder.absolute())
+        try:
+            results = _train(config, data, net, folder, progress, started)
+        finally:
+            del os.environ[FOLDER]
     return folder, results
 
 
@@ -214,6 +224,12 @@ def fit(trainer: pl.Trainer, task: ImageTask, data: ImageData, folder: Path, res
         signal.signal(signal.SIGINT, handler)
         kept = f"kept {last}; go on with: python train.py resume={folder}" if last.exists() else "no epoch was finished"
         raise Interrupted(kept) from None
+    if torch.distributed.is_initialized():
+        # The first process alone evaluates; the others are done.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+        if not trainer.is_global_zero:
+            sys.exit(0)
 
 
 def show(

@@ -291,6 +291,19 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_exits_with_130(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_share_one_run_folder(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), f"runs={tmp_path}", *QUICK]
+    command += ["trainer.devices=2", "trainer.accelerator=cpu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (results,) = tmp_path.rglob("results.json")
+    assert len(list(tmp_path.rglob("config.yaml"))) == 1
+    assert json.loads(results.read_text())["epochs"] == 2
+    assert len((results.parent / "metrics.csv").read_text().splitlines()) == 3
+    assert done.stdout.count("TensorBoard:") == 1
+
+
+@pytest.mark.slow
 def test_the_commands_run_as_scripts_from_any_folder(tmp_path):
     """As the README writes them; results are below the folder that the user stands in."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
