@@ -8,10 +8,10 @@ from conf.command import command
 
 @command("eval")
 def main(config: dict[str, Any], overrides: list[str]) -> tuple[Path, None]:
-    from training.report import evaluation_progress, print_figures
+    from training.report import EvaluationProgress, print_figures
     from training.testing import evaluate_checkpoint
 
-    with evaluation_progress() as progress:
+    with EvaluationProgress() as progress:
         file, figures = evaluate_checkpoint(config, progress)
     print_figures(file, figures)
     return file, None

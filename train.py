@@ -17,12 +17,12 @@ def compare(runs: list[Path]) -> None:
 @command("train", summarise=compare)
 def main(config: dict[str, Any], overrides: list[str]) -> tuple[Path, float]:
     from training.folder import resumed_config
-    from training.report import evaluation_progress, print_results
+    from training.report import EvaluationProgress, print_results
     from training.run import train
 
     if config["resume"]:
         config = resumed_config(Path(config["resume"]), overrides, config)
-    with evaluation_progress() as progress:
+    with EvaluationProgress() as progress:
         folder, results = train(config, progress)
     print_results(folder, results, Path(config["runs"]))
     return folder, results["accuracy"] if "accuracy" in results else results["mean_iou"]

@@ -1,16 +1,12 @@
 """What the commands print: tables of results, and a progress bar with the time left."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-from evaluation.run import Progress as Report
 
 FRACTIONS = ("accuracy", "consistency", "mean_iou", "pixel_accuracy", "shift_equivariance", "mean_probability_change")
 
@@ -58,20 +54,25 @@ def readable(name: str, value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
-@contextlib.contextmanager
-def evaluation_progress() -> Iterator[Report | None]:
-    """A progress bar over the images that an evaluation passes through the network; none where nobody watches."""
-    if not sys.stdout.isatty():
-        yield None
-        return
-    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        job: Any = None
+class EvaluationProgress:
+    """A progress bar over the images that an evaluation passes through the network; nothing where nobody watches.
 
-        def report(seen: int, total: int) -> None:
-            nonlocal job
-            if job is None:
-                job = bar.add_task("evaluating", total=total)
-            bar.update(job, completed=seen)
+    Use it as a context and call it with (images seen, images in all). It appears with the first call, because training
+    has a bar of its own before that.
+    """
 
-        yield report
+    def __init__(self) -> None:
+        columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, transient=True, disable=not sys.stdout.isatty())
+
+    def __enter__(self) -> "EvaluationProgress":
+        return self
+
+    def __call__(self, seen: int, total: int) -> None:
+        if not self.bar.tasks:
+            self.bar.start()
+            self.bar.add_task("evaluating", total=total)
+        self.bar.update(self.bar.tasks[0].id, completed=seen)
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()

@@ -291,6 +291,32 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_exits_with_130(tmp_path):
 
 
 @pytest.mark.slow
+def test_in_a_terminal_training_and_evaluation_have_a_progress_bar(tmp_path):
+    import pty
+
+    controller, terminal = pty.openpty()
+    command = [sys.executable, str(ROOT / "train.py"), f"runs={tmp_path}", *QUICK]
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, stdin=terminal, cwd=tmp_path)
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # the terminal has closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(controller)
+    text = seen.decode(errors="replace")
+    assert process.wait() == 0, text[-2000:]
+    assert "train/loss" in text
+    assert "val/accuracy" in text
+    assert "evaluating" in text
+    assert "TensorBoard:" in text
+
+
+@pytest.mark.slow
 def test_two_processes_share_one_run_folder(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), f"runs={tmp_path}", *QUICK]
     command += ["trainer.devices=2", "trainer.accelerator=cpu"]
