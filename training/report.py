@@ -29,19 +29,19 @@ def print_results(folder: Path, results: dict[str, Any], runs: Path) -> None:
 
 
 def print_figures(file: Path, figures: dict[str, dict[str, Any]]) -> None:
-    """Figures with their 95% intervals and protocols."""
+    """Figures with their 95% intervals and the main parameters of their protocols; the file holds all of them."""
     table = Table()
     table.add_column("figure", no_wrap=True)
     for column in ("value", "95% interval", "images"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("protocol")
     for name, figure in figures.items():
         low, high = figure["interval"]
         interval = "" if low is None or high is None else f"{low:.4f} .. {high:.4f}"
-        protocol = dict(figure["protocol"])
-        label = " ".join([protocol.pop("name"), *(f"{key}={value}" for key, value in protocol.items())])
         value = "infinite" if figure["value"] is None else f"{figure['value']:.4f}"
-        table.add_row(name, value, interval, f"{figure['n']}", label)
+        protocol = figure["protocol"]
+        main = [f"{key}={protocol[key]}" for key in ("m", "repeats") if key in protocol]
+        table.add_row(name, value, interval, f"{figure['n']}", " ".join([protocol["name"], *main]))
     console = Console()
     console.print(table)
     console.print(f"written to:   {file}", soft_wrap=True, highlight=False)
