@@ -34,7 +34,9 @@ def command(config_name: str, summarise: Summary | None = None) -> Callable[[Fun
         @functools.wraps(function)
         def main() -> None:
             show_stack = "--traceback" in sys.argv
-            sys.argv[1:] = [quoted_path(argument) for argument in sys.argv[1:] if argument != "--traceback"]
+            sweep_over_runs = {"-m", "--multirun"} & set(sys.argv)  # then a comma separates runs
+            arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+            sys.argv[1:] = arguments if sweep_over_runs else [quoted_path(argument) for argument in arguments]
             with one_line_errors(show_stack):
                 sweep = sweep_folder(sys.argv[1:])
                 _run_hydra(config_name, function, sweep, show_stack)
@@ -76,7 +78,7 @@ def describe(error: BaseException) -> str:
         return f"{error.full_key} must be given: {error.full_key}=VALUE"
     if isinstance(error, OmegaConfBaseException):
         return " ".join(str(error).split("\n")[0].split())
-    if isinstance(error, (ValueError, TypeError, OSError)):
+    if isinstance(error, (ValueError, TypeError, OSError, ArithmeticError)):
         return " ".join(str(error).split())
     return f"{type(error).__name__}: {' '.join(str(error).split())} (--traceback shows where)"
 

@@ -1,5 +1,6 @@
 """Any folder of images: class folders for classification, `images/` and `masks/` for segmentation."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from datamodules.dataset import UNLABELLED, Dataset, Split, stratified
 from datamodules.registry import register
 from pooling.options import Range
+
+log = logging.getLogger(__name__)
 
 LAYOUT = (
     "expected ROOT/train/CLASS/*.png with ROOT/test/CLASS (or val), or ROOT/CLASS/*.png, "
@@ -74,6 +77,11 @@ def image_folder(
     if classes is not None:
         return Dataset(train, test, classes, validation, task="classification")
     highest = max(int(torch.where(s.targets == UNLABELLED, 0, s.targets).max()) for s in (train, *between, test))
+    if highest == 0:
+        raise ValueError(
+            f"image_folder: the masks in {folder / 'masks'} hold no class but 0 (and {UNLABELLED}, which means "
+            "unlabelled); a mask's pixels are class indices: write the object as 1"
+        )
     return Dataset(train, test, tuple(str(i) for i in range(highest + 1)), validation, task="segmentation")
 
 
@@ -112,11 +120,26 @@ def _labelled(folder: Path, classes: Sequence[str]) -> Part:
 
 
 def _pairs(folder: Path) -> Part:
-    masks = {path.stem: path for path in _files(folder / "masks")}
-    images = [path for path in _files(folder / "images") if path.stem in masks]
-    if not images:
+    images, masks = (_by_name(folder / part) for part in ("images", "masks"))
+    both = [name for name in images if name in masks]
+    if not both:
         raise FileNotFoundError(f"image_folder: no file in {folder / 'images'} has a mask of the same name; {LAYOUT}")
-    return Part(images, masks=[masks[path.stem] for path in images])
+    for part, files, others in (("images", images, masks), ("masks", masks, images)):
+        if alone := [name for name in files if name not in others]:
+            first = ", ".join(alone[:3])
+            log.warning("image_folder: %d %s have no partner and are left out (%s ...)", len(alone), part, first)
+    return Part([images[name] for name in both], masks=[masks[name] for name in both])
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The files below a folder by their path in it, without the suffix."""
+    named: dict[str, Path] = {}
+    for path in _files(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in named:
+            raise ValueError(f"image_folder: {named[name]} and {path} have the same name; keep one of them")
+        named[name] = path
+    return named
 
 
 def _read(parts: list[Part], folder: Path, size: int, memory_gb: float, num_workers: int | None) -> list[Split]:

@@ -103,6 +103,8 @@ def _settings(file: Path) -> dict[str, Any] | None:
             flat[name] = node
 
     walk(config, "")
+    if flat.get("data.name") == "image_folder":
+        flat["data.root"] = config["data"].get("root")  # there it is what tells one data set from another
     return flat
 
 

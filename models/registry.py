@@ -166,6 +166,8 @@ def _planned(
             names = ", ".join(site.name for site in declared if site.name in plan.unstrided)
             log.info("%s at %d pixels: stride 1 at %s (stem=paper keeps the strides)", backbone.name, image_size, names)
     if choice is None:
+        if wanted != "auto":
+            raise ValueError(f"sites={wanted} fills no site without an operator; choose one, for example pooling=blur")
         return plan
     if choice.name == "native":
         raise TypeError(f"pooling 'native' is the paper's own and has no options, got {', '.join(choice.options)}")

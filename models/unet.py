@@ -50,7 +50,7 @@ class UNet(nn.Module):
     Shape: (N, in_channels, H, W) -> (N, num_classes, H, W).
     Args:
         depth: how many times the resolution is halved.
-        width: channels of the first level; each further one doubles them.
+        width: channels of the first level (64 in the paper); each further one doubles them.
         up: how the decoder doubles the resolution.
     """
 
@@ -62,7 +62,7 @@ class UNet(nn.Module):
         in_channels: int,
         image_size: int,
         depth: Annotated[int, Range(least=1, most=8)] = 4,
-        width: Annotated[int, Range(least=2)] = 32,
+        width: Annotated[int, Range(least=2)] = 16,
         up: Literal["transposed_conv", "nearest", "bilinear"] = "transposed_conv",
     ) -> None:
         super().__init__()

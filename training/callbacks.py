@@ -64,17 +64,49 @@ class EpochLog(Callback):
         log.info("epoch %d/%d  %s  %.0f s left", trainer.current_epoch + 1, epochs, figures, left)
 
 
-class Throughput(Callback):
-    """Training images per second: batches only, without validation, pictures and the first, slower batch."""
+class CheckpointConfig(Callback):
+    """Puts the run's config into its checkpoints, so that a checkpoint alone can be evaluated."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["config"] = self.config
+
+
+class RunClock(Callback):
+    """A run's seconds, over all its sittings, and its training images per second.
+
+    The latter counts batches only, without validation, pictures and the first, slower batch of an epoch.
+    """
 
     def __init__(self) -> None:
         self.images = 0
-        self.seconds = 0.0
+        self.batch_seconds = 0.0
+        self.earlier_seconds = 0.0
+        self.started = time.perf_counter()
         self.last: float | None = None
 
     @property
+    def state_key(self) -> str:
+        return "RunClock"
+
+    @property
     def images_per_second(self) -> float | None:
-        return self.images / self.seconds if self.seconds else None
+        return self.images / self.batch_seconds if self.batch_seconds else None
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "batch_seconds": self.batch_seconds, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.images, self.batch_seconds = state_dict["images"], state_dict["batch_seconds"]
+        self.earlier_seconds = state_dict["seconds"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.last = None
@@ -87,7 +119,7 @@ class Throughput(Callback):
         now = time.perf_counter()
         if self.last is not None:
             self.images += len(batch[0]) * trainer.world_size
-            self.seconds += now - self.last
+            self.batch_seconds += now - self.last
         self.last = now
 
 

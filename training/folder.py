@@ -15,6 +15,7 @@ import yaml
 
 import models
 import pooling as operators
+from evaluation.run import unused
 from pooling.options import Option
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,23 @@ def head_label(head: dict[str, Any]) -> str:
     return _label(head, _defaults(options))
 
 
+def data_label(data: dict[str, Any]) -> str:
+    """The data set's name; for a folder of images with the folder's: `image_folder-pets`."""
+    return (
+        f"{data['name']}-{_word(Path(data['root']).resolve().name)}" if data["name"] == "image_folder" else data["name"]
+    )
+
+
+def labels(config: dict[str, Any]) -> dict[str, str]:
+    """What a comparison calls a run's choices."""
+    return {
+        "model": model_label(config["model"]),
+        "pooling": pooling_label(config["pooling"]),
+        "head": head_label(config["head"]),
+        "data": data_label(config["data"]),
+    }
+
+
 def _defaults(options: dict[str, Option]) -> dict[str, Any]:
     return {name: list(o.default) if isinstance(o.default, tuple) else o.default for name, o in options.items()}
 
@@ -66,9 +84,8 @@ def new_folder(config: dict[str, Any]) -> Path:
     Raises:
         OSError: it cannot be made; the message says where and why.
     """
-    parent = Path(
-        config["runs"], config["data"]["name"], model_label(config["model"]), pooling_label(config["pooling"])
-    )
+    names = labels(config)
+    parent = Path(config["runs"], names["data"], names["model"], names["pooling"])
     stamp = f"s{config['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +102,18 @@ def new_folder(config: dict[str, Any]) -> Path:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    """Write config.yaml; where a resumed run's settings have changed, the earlier file is kept beside it."""
+    text = yaml.safe_dump(config | {"resume": None}, sort_keys=False)
+    file = folder / "config.yaml"
+    if not file.exists() or file.read_text() != text:
+        keep_earlier(file)
+        file.write_text(text)
+
+
+def keep_earlier(file: Path) -> None:
+    """Rename a file that is about to be written again: results.json -> results-earlier.json."""
+    if file.exists():
+        file.rename(unused(file.with_name(f"{file.stem}-earlier{file.suffix}")))
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -105,9 +133,14 @@ def read_config(run: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{str(run)!r} is not a run's folder: it holds no config.yaml") from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {str(file)!r}: {error}") from error
+    return checked_config(config, file)
+
+
+def checked_config(config: Any, source: Path) -> dict[str, Any]:
+    """The config of a run, or a ValueError that says what it lacks."""
     missing = {"data", "model", "pooling", "head", "seed"} - set(config if isinstance(config, dict) else ())
     if missing:
-        raise ValueError(f"{str(file)!r} is not the config of a run: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{str(source)!r} is not the config of a run: it lacks {', '.join(sorted(missing))}")
     return config
 
 
@@ -124,7 +157,9 @@ def resumed_config(folder: Path, overrides: list[str], config: dict[str, Any]) -
             name = key.removeprefix("trainer.")
             saved["trainer"][name] = config["trainer"][name]
         elif key not in ("resume", "runs"):
-            raise ValueError(f"{override}: a resumed run keeps its settings; only trainer.* can change")
+            raise ValueError(
+                f"{override}: a resumed run keeps its settings; only settings like trainer.max_epochs=30 can change"
+            )
     return saved | {"resume": str(folder)}
 
 

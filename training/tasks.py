@@ -52,7 +52,8 @@ class ImageTask(pl.LightningModule):
         raise NotImplementedError
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=UNLABELLED)
+        """Shape: logits (N, num_classes, ...), targets (N, ...) -> ()."""
+        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
@@ -70,10 +71,11 @@ class ImageTask(pl.LightningModule):
         images, targets = batch
         logits = self.net(images)
         loss = self.loss(logits, targets)
-        if stage == "train" and not torch.isfinite(loss):
+        if not torch.isfinite(loss):
+            which = "loss" if stage == "train" else "validation loss"
             raise LossNotFinite(
-                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); the checkpoints "
-                "of earlier epochs are kept; try a smaller optimizer.lr or trainer.gradient_clip=1"
+                f"the {which} is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); the "
+                "checkpoints of earlier epochs are kept; try a smaller optimizer.lr or trainer.gradient_clip=1"
             )
         figures = self.train_figures if stage == "train" else self.val_figures
         figures.update(logits.detach(), targets)
@@ -112,6 +114,9 @@ class Segmentation(ImageTask):
                 "pixel_accuracy": MulticlassAccuracy(num_classes, average="micro", ignore_index=UNLABELLED),
             }
         )
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=UNLABELLED)
 
 
 TASKS: dict[str, type[ImageTask]] = {"classification": Classification, "segmentation": Segmentation}

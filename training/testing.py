@@ -8,7 +8,7 @@ import torch
 from evaluation.run import Progress, evaluate_net, unused, write_json
 from training import checkpoints
 from training.build import build_data, build_net
-from training.folder import read_config
+from training.folder import checked_config, read_config
 
 
 def evaluate_checkpoint(
@@ -32,7 +32,7 @@ def evaluate_checkpoint(
     else:
         file = Path(config["checkpoint"])
         state = checkpoints.read(file)
-        trained = state["config"]
+        trained = checked_config(state["config"], file)
         folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
     data = build_data(trained["data"], trained["seed"])
     net = build_net(trained["model"], trained["pooling"], trained["head"], data)
@@ -44,7 +44,7 @@ def evaluate_checkpoint(
     target = folder / "eval" / f"{config['split']}.json"
     target.parent.mkdir(exist_ok=True)
     target = unused(target)
-    facts = {"checkpoint": str(file), "epoch": state["epoch"], "split": config["split"], "limit": config["limit"]}
+    facts = {"checkpoint": str(file), "epoch": state.get("epoch"), "split": config["split"], "limit": config["limit"]}
     write_json(target, {**facts, "figures": figures})
     return target, figures
 

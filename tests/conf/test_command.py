@@ -47,6 +47,15 @@ WRONG = [
     (("data=image_folder", "data.root=/no/such/folder"), "there is no folder /no/such/folder"),
     (("resume=/no/such/run",), "there is no run folder '/no/such/run'"),
     (("evaluation.protocols=[crpo]",), "did you mean 'crop'?"),
+    (("evaluation.batch_size=0",), "evaluation.batch_size must be an integer >= 1, got 0"),
+    (("evaluation.crop.repeats=0",), "repeats must be an integer >= 1, got 0"),
+    (("pooling.sites=all",), "sites=all fills no site without an operator"),
+    (("optimizer.name=adam",), "optimizer 'adam' is not known; did you mean 'adamw'?"),
+    (("trainer.gradient_clip=-1",), "trainer.gradient_clip must be a number > 0"),
+    (("trainer.precision=bf16",), "there is no trainer.precision=bf16; did you mean"),
+    (("trainer.accelerator=tpu",), "accelerator=tpu is not to be had here"),
+    (("+foo=1",), "there is no setting 'foo'"),
+    (("model=lenet5", "data=digit_scenes", "evaluation.protocols=[crop]"), "take model= one of unet"),
 ]
 
 
@@ -223,7 +232,7 @@ def test_training_on_a_folder_of_images_of_mixed_sizes_with_a_broken_one(run, tm
     (log,) = (tmp_path / "runs").rglob("train.log")
     assert "broken.png" in log.read_text()
     (results,) = (tmp_path / "runs").rglob("results.json")
-    assert json.loads(results.read_text())["data"] == "image_folder"
+    assert json.loads(results.read_text())["data"] == "image_folder-my.images..2"
 
 
 def test_an_empty_folder_of_images_says_what_is_expected(run, tmp_path):
@@ -265,6 +274,38 @@ def test_types_of_options_in_the_config():
     assert field_type(Literal["a", "b"]) is str
     assert field_type(float | Literal["learned"]) == int | float | str
     assert field_type(tuple[int, ...]) == list[int]
+
+
+def test_masks_pair_by_their_path_and_binary_masks_of_0_and_255_are_explained(run, tmp_path):
+    for folder in ("a", "b"):
+        for kind in ("images", "masks"):
+            (tmp_path / "scans" / kind / folder).mkdir(parents=True)
+        for number in range(6):
+            for kind, value in (("images", 10), ("masks", 255)):
+                pixels = np.zeros((32, 32), dtype=np.uint8)
+                pixels[: 8 if folder == "a" else 24] = value
+                Image.fromarray(pixels).save(tmp_path / "scans" / kind / folder / f"{number}.png")
+    arguments = [
+        "data=image_folder",
+        f"data.root={tmp_path / 'scans'}",
+        "data.size=32",
+        "model=unet",
+        "model.width=4",
+        "model.depth=2",
+        "data.batch_size=4",
+        "data.limit=null",
+        "evaluation.protocols=[circular]",
+    ]
+    outcome = run("train", f"runs={tmp_path}/runs", *QUICK, *arguments)
+    assert outcome.code == 1
+    assert "a mask's pixels are class indices: write the object as 1" in outcome.err
+    for file in (tmp_path / "scans" / "masks").rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(file)) // 255).save(file)
+    import datamodules
+
+    split = datamodules.load("image_folder", root=str(tmp_path / "scans"), size=32).train
+    assert torch.equal(split.images[:, 0] > 0, split.targets > 0)  # each image with the mask of its own folder
+    assert run("train", f"runs={tmp_path}/runs", *QUICK, *arguments).code == 0
 
 
 @pytest.mark.slow

@@ -59,6 +59,21 @@ def test_unet_keeps_the_image_size(up, size):
     assert [s.native for s in models.sites(net)] == ["max"] * 3
 
 
+@pytest.mark.parametrize("pooling", [None, "blur", "aps"])
+@pytest.mark.parametrize("name", models.names())
+def test_every_backbone_at_its_usual_and_at_a_small_size(name, pooling):
+    """What is registered is tested: shapes, filled sites, and a gradient for every parameter."""
+    backbone = models.info(name)
+    for size in (backbone.image_size, 32):
+        net = models.create(name, num_classes=3, in_channels=2, image_size=size, pooling=pooling, sites="auto")
+        assert models.sites(net)
+        assert all(site.resolution is not None for site in models.sites(net))
+    y = net(torch.rand(2, 2, 32, 32))
+    assert y.shape == ((2, 3) if backbone.task == "classification" else (2, 3, 32, 32))
+    y.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
 @pytest.mark.parametrize("head", ["gap", "gmp", "avgmax", "flatten", "spp", {"name": "spp", "levels": [1, 3]}])
 @pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "resnet18"])
 def test_every_head_on_every_classifier(backbone, head):

@@ -109,7 +109,30 @@ def test_a_finished_run_goes_on_only_with_more_epochs_and_keeps_its_earlier_resu
     assert run("train", f"resume={folder}", "trainer.max_epochs=3").code == 0
     assert json.loads((folder / "results.json").read_text())["epochs"] == 3
     assert (folder / "results-earlier.json").read_text() == before
-    assert "only trainer.* can change" in run("train", f"resume={folder}", "pooling=blur").err
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    assert yaml.safe_load((folder / "config-earlier.yaml").read_text())["trainer"]["max_epochs"] == 2
+    assert "a resumed run keeps its settings" in run("train", f"resume={folder}", "pooling=blur").err
+
+
+def test_a_run_that_stopped_in_its_evaluation_is_only_evaluated(train, run, tmp_path, monkeypatch):
+    whole = json.loads((train() / "results.json").read_text())
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.run.evaluate_net", interrupted)
+        outcome = run("train", f"runs={tmp_path / 'stopped'}", *QUICK)
+    assert outcome.code == 130
+    assert "go on with: python train.py resume=" in outcome.err
+    (folder,) = (tmp_path / "stopped").glob("*/*/*/s*")
+    before = weights(folder)
+    monkeypatch.setattr("pytorch_lightning.Trainer.fit", lambda *arguments, **options: pytest.fail("trained again"))
+    assert run("train", f"resume={folder}").code == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert same(weights(folder), before)
+    assert (results["accuracy"], results["consistency"]) == (whole["accuracy"], whole["consistency"])
+    assert results["train_images_per_second"] > 0
 
 
 def test_a_segmentation_run(train):
@@ -158,6 +181,25 @@ def test_a_nan_loss_stops_the_run_says_where_and_keeps_the_last_good_checkpoint(
     (last,) = tmp_path.rglob("last.ckpt")
     assert all(value.isfinite().all() for value in torch.load(last, weights_only=True)["state_dict"].values())
     assert not list(tmp_path.rglob("results.json"))
+
+
+def test_a_nan_in_validation_saves_no_checkpoint(run, tmp_path):
+    outcome = run("train", f"runs={tmp_path}", *QUICK, "optimizer.lr=1e30")
+    assert outcome.code == 1
+    assert "loss is nan at step" in outcome.err.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_class_255_is_a_class_like_any_other_in_classification():
+    from training.tasks import Classification, Segmentation
+
+    options = {"optimizer": {"name": "sgd"}, "scheduler": {"name": "constant"}}
+    logits, targets = torch.zeros(4, 300), torch.full((4,), 255)
+    expected = torch.tensor(300.0).log()
+    torch.testing.assert_close(Classification(torch.nn.Identity(), 300, **options).loss(logits, targets), expected)
+    half = torch.tensor([[[255, 1]]])
+    loss = Segmentation(torch.nn.Identity(), 300, **options).loss(torch.zeros(1, 300, 1, 2), half)
+    torch.testing.assert_close(loss, expected)  # of the labelled pixel alone
 
 
 def test_the_test_split_never_chooses_a_checkpoint(train, monkeypatch):
