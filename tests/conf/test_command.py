@@ -315,7 +315,15 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_exits_with_130(tmp_path):
     import time
 
     command = [sys.executable, str(ROOT / "train.py"), f"runs={tmp_path}", *QUICK, "trainer.max_epochs=5000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # A shell starts background jobs with SIGINT ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + 240
         while not list(tmp_path.rglob("last.ckpt")) and time.monotonic() < deadline and process.poll() is None:
