@@ -5,7 +5,21 @@ models.sites(net)       # every place where resolution drops, with what stands t
 models.names()
 """
 
-from models import lenet, resnet, unet
+from models import (
+    alexnet,
+    convnext,
+    deeplab,
+    densenet,
+    efficientnet,
+    googlenet,
+    lenet,
+    mobilenet,
+    nin,
+    resnet,
+    sppnet,
+    unet,
+    vgg,
+)
 from models.placement import Place, Site, placed, sites
 from models.registry import Backbone, create, info, names, register
 
@@ -13,13 +27,23 @@ __all__ = [
     "Backbone",
     "Place",
     "Site",
+    "alexnet",
+    "convnext",
     "create",
+    "deeplab",
+    "densenet",
+    "efficientnet",
+    "googlenet",
     "info",
     "lenet",
+    "mobilenet",
     "names",
+    "nin",
     "placed",
     "register",
     "resnet",
     "sites",
+    "sppnet",
     "unet",
+    "vgg",
 ]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 import pooling
+from pooling.composite import pad2d
 from pooling.geometry import Pair, pair
 from pooling.operators.base import PaddingMode
 from pooling.operators.polyphase import PolyphasePool2d
@@ -31,9 +32,9 @@ class Site:
     """A place where resolution drops.
 
     name: unique in its network. native: what its paper puts there: "max", "avg" or "conv". channels: of the map that
-    an operator sees. kernel_size, stride, padding: the native operator's. follows: for a shortcut, the site of its
-    block's main branch; the two are always filled alike. resolution: (H, W) of the map before it. operator: the name
-    of what stands there, "native" for the paper's own.
+    an operator sees. kernel_size, stride, padding, ceil_mode: the native operator's. follows: for a shortcut, the site
+    of its block's main branch; the two are always filled alike. resolution: (H, W) of the map before it. operator: the
+    name of what stands there, "native" for the paper's own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Site:
     kernel_size: Pair
     stride: Pair
     padding: Pair = 0
+    ceil_mode: bool = False
     follows: str | None = None
     resolution: tuple[int, int] | None = None
     operator: str = "native"
@@ -59,7 +61,8 @@ class Site:
         the convolution at stride 1 that gives ceil(H1 / stride), the strided convolution's size.
         """
         if self.is_pool:
-            return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+            names = ("kernel_size", "stride", "padding", "ceil_mode")
+            return {name: getattr(self, name) for name in names}
         sh, sw = pair(self.stride)
         kernel = (sh + 1 - sh % 2, sw + 1 - sw % 2)
         return {"kernel_size": kernel, "stride": (sh, sw), "padding": (kernel[0] // 2, kernel[1] // 2)}
@@ -98,6 +101,7 @@ class Place:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.heads: list[nn.Module] = []
 
     @property
     def padding_mode(self) -> PaddingMode:
@@ -114,17 +118,19 @@ class Place:
 
     def conv(self, site: Site, in_channels: int, **arguments: Any) -> tuple[nn.Conv2d, nn.Module]:
         """The convolution of a site and the operator that follows its activation (an identity where none does)."""
-        stride = 1 if site.name in self.plan.unstrided | self.plan.filled else site.stride
-        conv = nn.Conv2d(
-            in_channels,
-            site.channels,
-            pair(site.kernel_size),
-            pair(stride),
-            pair(site.padding),
-            padding_mode=self.padding_mode,
-            **arguments,
-        )
-        if site.name in self.plan.filled:
+        filled, unstrided = site.name in self.plan.filled, site.name in self.plan.unstrided
+        stride = 1 if filled or unstrided else site.stride
+        kernel, padding = pair(site.kernel_size), pair(site.padding)
+        dilation = pair(arguments.get("dilation", 1))
+        odd = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
+        if not odd and (unstrided or (filled and self.padding_mode == "circular")):
+            # A small image must not lose its border to a stem that no longer subsamples; around a circle there is none.
+            near = padding if filled else None
+            conv = SameConv2d(in_channels, site.channels, kernel, near=near, mode=self.padding_mode, **arguments)
+        else:
+            mode = self.padding_mode
+            conv = nn.Conv2d(in_channels, site.channels, kernel, pair(stride), padding, padding_mode=mode, **arguments)
+        if filled:
             return conv, self._operator(site)
         return (_placed(conv, site) if max(pair(stride)) > 1 else conv), nn.Identity()
 
@@ -147,6 +153,7 @@ class Place:
         features = getattr(head, "out_features", None)
         if not isinstance(features, int):
             raise TypeError(f"head {chosen.name!r}: its class needs an int attribute out_features, got {features!r}")
+        self.heads.append(head)
         return head, features
 
     def _pool(self, site: Site) -> nn.Module:
@@ -167,6 +174,38 @@ class Place:
         except (ValueError, TypeError) as error:
             raise type(error)(f"site {site.name}: {error}") from error
         return _placed(operator, replace(site, operator=choice.name))
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution that keeps the size, whatever its kernel: an even one, or one that reaches past a small map.
+
+    Shape: (N, in_channels, H, W) -> (N, out_channels, H, W).
+    Args:
+        near: rows and columns of padding before the map; half of what the kernel needs where None.
+        mode: how the map is continued: "zeros", "reflect" or "circular".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        *,
+        near: Pair | None = None,
+        mode: PaddingMode = "zeros",
+        dilation: Pair = 1,
+        **arguments: Any,
+    ) -> None:
+        reach = [d * (k - 1) for d, k in zip(pair(dilation), pair(kernel_size), strict=True)]
+        top, left = (reach[0] // 2, reach[1] // 2) if near is None else pair(near)
+        self.border = (left, reach[1] - left, top, reach[0] - top)
+        self.mode: PaddingMode = mode
+        self.plain = mode == "zeros" and self.border == (left, left, top, top)  # then no padded copy is needed
+        padding = (top, left) if self.plain else 0
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, **arguments)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.plain else pad2d(x, *self.border, self.mode))
 
 
 def _placed(module: AnyModule, site: Site) -> AnyModule:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pooling
+from models.layers import initialise
 from models.placement import Place, Site, downsample
 from models.registry import register
 
@@ -73,12 +74,12 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, place: Place, name: str, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, place: Place, name: str, in_channels: int, width: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
-        site = Site(f"{name}.conv2", "conv", width, 3, stride, 1)
+        site = Site(f"{name}.conv2", "conv", width, 3, stride, dilation)
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2, self.down = place.conv(site, width, bias=False)
+        self.conv2, self.down = place.conv(site, width, bias=False, dilation=dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
@@ -174,13 +175,6 @@ class CifarResNet(nn.Module):
         return self.fc(self.avgpool(x))
 
 
-def initialise(net: nn.Module) -> None:
-    """He's normal initialisation of the convolutions, by their outputs."""
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
 def _register_imagenet(
     name: str, block: type[BasicBlock] | type[Bottleneck], depths: tuple[int, int, int, int]
 ) -> None:
@@ -188,7 +182,8 @@ def _register_imagenet(
         return ResNet(place, block, depths, num_classes, in_channels)
 
     build.__doc__ = f"ResNet with {' + '.join(map(str, depths))} {block.__name__} blocks (He 2016, table 1)."
-    register(name, paper="He et al. 2016, arXiv:1512.03385", image_size=224, least_side=4)(build)
+    paper = "He et al. 2016, arXiv:1512.03385"
+    register(name, paper=paper, image_size=224, least_side=4, torchvision=name, classifier=("fc",))(build)
 
 
 def _register_cifar(name: str, depth: int) -> None:
@@ -196,7 +191,8 @@ def _register_cifar(name: str, depth: int) -> None:
         return CifarResNet(place, depth, num_classes, in_channels)
 
     build.__doc__ = f"ResNet of {depth} layers for small images, with parameter-free shortcuts (He 2016, section 4.2)."
-    register(name, paper="He et al. 2016, arXiv:1512.03385", image_size=32, least_side=4)(build)
+    paper = "He et al. 2016, arXiv:1512.03385"
+    register(name, paper=paper, image_size=32, least_side=4, classifier=("fc",))(build)
 
 
 _register_cifar("resnet20", 20)
