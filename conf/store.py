@@ -14,6 +14,7 @@ from pooling.options import Option
 MODEL_FIELDS = {
     "padding_mode": Option("padding_mode", str, "zeros"),
     "stem": Option("stem", str, "auto"),
+    "weights": Option("weights", str | None, None),
 }
 POOLING_FIELDS = {"sites": Option("sites", Any, "auto")}
 

@@ -121,4 +121,7 @@ def load(net: nn.Module, given: Mapping[str, Tensor], classifier: tuple[str, ...
         raise ValueError(f"{source} does not fit this network: {first(serious)}")
     net.load_state_dict({key: value for key, value in renamed.items() if key not in wrong}, strict=False)
     left_out = [key for key in wrong if not key.endswith(".num_batches_tracked")]
-    log.info("loaded %s%s", source, f", left out: {', '.join(left_out)}" if left_out else "")
+    if left_out:
+        log.warning("loaded %s but for %s", source, ", ".join(left_out))
+    else:
+        log.info("loaded %s", source)

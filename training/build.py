@@ -16,8 +16,18 @@ def build_data(data: dict[str, Any], seed: int) -> ImageData:
     return module
 
 
-def build_net(model: dict[str, Any], pooling: dict[str, Any], head: dict[str, Any], data: ImageData) -> nn.Module:
+def build_net(
+    model: dict[str, Any],
+    pooling: dict[str, Any],
+    head: dict[str, Any],
+    data: ImageData,
+    *,
+    weights: str | None = None,
+) -> nn.Module:
     """The network of a config's `model`, `pooling` and `head` parts, for these data.
+
+    The weights that `model` names are where training starts; they are read only where they are passed as `weights`,
+    so that a run's folder needs no other file.
 
     Raises:
         ValueError: the network and the data are for different tasks.
@@ -31,7 +41,7 @@ def build_net(model: dict[str, Any], pooling: dict[str, Any], head: dict[str, An
     choice = dict(pooling)
     sites = choice.pop("sites")
     return models.create(
-        **model,
+        **dict(model, weights=weights),
         num_classes=data.num_classes,
         in_channels=data.in_channels,
         image_size=data.image_size,

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.weights import first, misfits
+
 
 def read(file: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU.
@@ -41,15 +43,6 @@ def load_weights(net: nn.Module, state_dict: dict[str, Any], source: Path) -> No
         ValueError: the keys or shapes are another architecture's; the message names the first.
     """
     weights = {key.removeprefix("net."): value for key, value in state_dict.items() if key.startswith("net.")}
-    own = net.state_dict()
-    wrong = [f"missing {key}" for key in own if key not in weights]
-    wrong += [f"unexpected {key}" for key in weights if key not in own]
-    wrong += [
-        f"{key} is {tuple(weights[key].shape)}, not {tuple(own[key].shape)}"
-        for key in own.keys() & weights.keys()
-        if weights[key].shape != own[key].shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(f"{str(source)!r} is of another architecture: {'; '.join(wrong[:3])}{more}")
+    if wrong := misfits(net.state_dict(), weights):
+        raise ValueError(f"{str(source)!r} is of another architecture: {first(wrong)}")
     net.load_state_dict(weights)

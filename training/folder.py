@@ -27,8 +27,9 @@ def model_label(model: dict[str, Any]) -> str:
     >>> model_label({"name": "lenet5", "activation": "relu", "padding_mode": "zeros", "stem": "auto"})
     'lenet5-activation_relu'
     """
-    usual = _defaults(models.info(model["name"]).options) | {"padding_mode": "zeros", "stem": "auto"}
-    return _label(model, usual)
+    usual = _defaults(models.info(model["name"]).options) | {"padding_mode": "zeros", "stem": "auto", "weights": None}
+    weights = model.get("weights")
+    return _label(model | {"weights": weights and Path(weights).stem}, usual)
 
 
 def pooling_label(pooling: dict[str, Any]) -> str:

@@ -50,7 +50,8 @@ def train(config: dict[str, Any], progress: Progress | None = None) -> tuple[Pat
     with RunLog() as run_log:
         data = build_data(config["data"], config["seed"])
         seed_all(config["seed"])
-        net = build_net(config["model"], config["pooling"], config["head"], data)
+        weights = None if config["resume"] else config["model"]["weights"]
+        net = build_net(config["model"], config["pooling"], config["head"], data, weights=weights)
         check_evaluation(data.task, **config["evaluation"])
         if FOLDER in os.environ:
             _run(config, data, net, Path(os.environ[FOLDER]), progress)

@@ -35,8 +35,8 @@ WRONG = [
     (("pooling=mixed", "pooling.a=2"), "a must be a number >= 0 and <= 1 or 'learned' or 'random', got 2"),
     (("pooling=blur", "pooling.sites=conv"), "its sites: pool1 (avg), pool2 (avg)"),
     (("pooling=blur", "pooling.sites=[pool7]"), "did you mean 'pool"),
-    (("model=unet",), "take model= one of lenet5"),
-    (("model=lenet5", "data=digit_scenes"), "take model= one of unet"),
+    (("model=unet",), "take model= one of alexnet"),
+    (("model=lenet5", "data=digit_scenes"), "take model= one of deeplabv3, unet"),
     (("model=unet", "data=digit_scenes", "head=gap"), "takes no head"),
     (("model.activation=gelu",), "activation must be 'tanh' or 'relu', got 'gelu'"),
     (("optimizer.lr=0",), "lr must be a number > 0"),
@@ -55,7 +55,7 @@ WRONG = [
     (("trainer.precision=bf16",), "there is no trainer.precision=bf16; did you mean"),
     (("trainer.accelerator=tpu",), "accelerator=tpu is not to be had here"),
     (("+foo=1",), "there is no setting 'foo'"),
-    (("model=lenet5", "data=digit_scenes", "evaluation.protocols=[crop]"), "take model= one of unet"),
+    (("model=lenet5", "data=digit_scenes", "evaluation.protocols=[crop]"), "take model= one of deeplabv3, unet"),
 ]
 
 
