@@ -26,7 +26,7 @@ def evaluate_checkpoint(
         ValueError, FileNotFoundError: not one of run, checkpoint and model, or one that cannot be used.
     """
     if sum(config.get(what) is not None for what in ("run", "checkpoint", "model")) != 1:
-        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them), or model=NAME model.weights=FILE data=NAME")
+        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them), or model, model.weights and data")
     if config.get("model") is not None:
         return _evaluate_weights(config, progress)
     if kept := [group for group in ("data", "pooling", "head") if config.get(group) is not None]:
