@@ -108,7 +108,7 @@ def _register(
     register(name, paper=paper, image_size=224, least_side=4, torchvision=torchvision)(build)
 
 
-_register("convnext_atto", (2, 2, 6, 2), (40, 80, 160, 320), 0.0, None, "the size of Woo et al. 2023, arXiv:2301.00808")
+_register("convnext_atto", (2, 2, 6, 2), (40, 80, 160, 320), 0.0, None, "Liu et al. 2022, the size of Woo et al. 2023")
 _register("convnext_tiny", (3, 3, 9, 3), (96, 192, 384, 768), 0.1, "convnext_tiny")
 _register("convnext_small", (3, 3, 27, 3), (96, 192, 384, 768), 0.4, "convnext_small")
 _register("convnext_base", (3, 3, 27, 3), (128, 256, 512, 1024), 0.5, "convnext_base")

@@ -102,6 +102,7 @@ class Place:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.heads: list[nn.Module] = []
+        self.entrances: dict[str, nn.Module] = {}  # by site: the module whose input is the map before it
 
     @property
     def padding_mode(self) -> PaddingMode:
@@ -112,9 +113,9 @@ class Place:
         """The module of a site without a convolution: the plan's operator, or `native`, or the pool the site names."""
         if site.name in self.plan.unstrided:
             return self._pool(replace(site, stride=1)) if site.is_pool else nn.Identity()
-        if site.name in self.plan.filled:
-            return self._operator(site)
-        return _placed(native or self._pool(site), site)
+        operator = self._operator(site) if site.name in self.plan.filled else _placed(native or self._pool(site), site)
+        self.entrances[site.name] = operator
+        return operator
 
     def conv(self, site: Site, in_channels: int, **arguments: Any) -> tuple[nn.Conv2d, nn.Module]:
         """The convolution of a site and the operator that follows its activation (an identity where none does)."""
@@ -130,6 +131,7 @@ class Place:
         else:
             mode = self.padding_mode
             conv = nn.Conv2d(in_channels, site.channels, kernel, pair(stride), padding, padding_mode=mode, **arguments)
+        self.entrances[site.name] = conv
         if filled:
             return conv, self._operator(site)
         return (_placed(conv, site) if max(pair(stride)) > 1 else conv), nn.Identity()
@@ -140,8 +142,10 @@ class Place:
         filled = site.name in self.plan.filled
         stride = 1 if filled or site.name in self.plan.unstrided else site.stride
         conv = nn.Conv2d(site.channels, out_channels, 1, pair(stride), **arguments)
-        if filled:
-            return self._operator(site), conv
+        operator = self._operator(site) if filled else None
+        self.entrances[site.name] = operator or conv
+        if operator is not None:
+            return operator, conv
         return nn.Identity(), (_placed(conv, site) if max(pair(stride)) > 1 else conv)
 
     def head(self, native: str, channels: int, **options: Any) -> tuple[nn.Module, int]:

@@ -285,12 +285,14 @@ class _Draft:
         resolutions: dict[str, tuple[int, int]] = {}
         maps: list[torch.Size] = []
 
-        def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            name: str = module.site.name  # pyright: ignore
-            resolutions[name] = (inputs[0].shape[-2], inputs[0].shape[-1])
+        def remember(name: str) -> Callable[..., None]:
+            def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+                resolutions[name] = (inputs[0].shape[-2], inputs[0].shape[-1])
 
-        for module in placed(sketch).values():
-            module.register_forward_pre_hook(remember)
+            return hook
+
+        for name in placed(sketch):
+            place.entrances[name].register_forward_pre_hook(remember(name))
         for module in place.heads:
             module.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0].shape))
         owner = f"model {self.backbone.name!r}"

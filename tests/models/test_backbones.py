@@ -1,36 +1,12 @@
-"""The backbones against their papers, torchvision, and the theorem about polyphase sampling."""
+"""Every registered backbone: sizes, gradients, heads, and the theorem about polyphase sampling."""
 
 import pytest
 import torch
-from torch import nn
 
 import models
-from pooling.operators.learned import ScaledSubsample2d
 
 ONE_OF_EACH_FAMILY = """lenet5 alexnet alexnet_2012 vgg11 vgg11_bn nin allcnn googlenet sppnet resnet20 resnet50
     densenet121 densenet40 convnext_atto mobilenet_v2 efficientnet_b0 unet deeplabv3""".split()
-
-
-@pytest.mark.parametrize(
-    "name, depth, millions", [("resnet20", 20, 0.27), ("resnet32", 32, 0.46), ("resnet56", 56, 0.85)]
-)
-def test_the_cifar_family_has_the_papers_size(name, depth, millions):
-    """He 2016, table 6."""
-    net = models.create(name)
-    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    assert len(layers) == depth
-    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
-
-
-def test_lenet_has_the_papers_subsampling_and_size():
-    """LeCun 1998, section II.B: S2 has 12 trainable parameters, S4 has 32, C1 156, C5 48,120, F6 10,164."""
-    net = models.create("lenet5", in_channels=1)
-    subsamplings = [m for m in net.modules() if isinstance(m, ScaledSubsample2d)]
-    assert [sum(p.numel() for p in m.parameters()) for m in subsamplings] == [12, 32]
-    assert sum(p.numel() for p in net.conv1.parameters()) == 156
-    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
-    assert [sum(p.numel() for p in m.parameters()) for m in linear] == [48_120, 10_164, 850]
-    assert [s.native for s in models.sites(net)] == ["avg", "avg"]
 
 
 @pytest.mark.parametrize("size", [8, 28, 32, 64])
@@ -78,13 +54,26 @@ def test_every_family_learns_from_small_images(name, pooling):
 
 
 @pytest.mark.parametrize("head", ["gap", "gmp", "avgmax", "flatten", "spp", {"name": "spp", "levels": [1, 3]}])
-@pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "resnet18"])
+@pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "resnet18", "nin", "convnext_atto", "densenet40", "vgg11"])
 def test_every_head_on_every_classifier(backbone, head):
-    net = models.create(backbone, num_classes=3, in_channels=1, image_size=32, head=head)
-    assert net(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+    with torch.device("meta"):
+        net = models.create(backbone, num_classes=3, in_channels=1, image_size=32, head=head)
+        assert net(torch.rand(2, 1, 32, 32)).shape == (2, 3)
 
 
-SHIFT_EQUIVARIANT = [("lenet5", 32, "gap"), ("resnet20", 32, None), ("resnet18", 64, None), ("resnet50", 64, None)]
+SHIFT_EQUIVARIANT = [
+    ("lenet5", 32, "gap"),
+    ("resnet20", 32, None),
+    ("resnet18", 64, None),
+    ("resnet50", 64, None),
+    ("vgg11", 32, "gap"),
+    ("nin", 32, None),
+    ("allcnn", 32, None),
+    ("densenet40", 32, None),
+    ("convnext_atto", 64, None),
+    ("mobilenet_v2", 64, None),
+    ("efficientnet_b0", 64, None),
+]
 
 
 @pytest.mark.parametrize("backbone, size, head", SHIFT_EQUIVARIANT)

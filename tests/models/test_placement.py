@@ -1,11 +1,15 @@
 """Sites: what a choice fills, what a small image does to the stem, and what a filled site computes."""
 
+import re
+
 import pytest
 import torch
+from torch import nn
 
 import models
 import pooling
-from models.placement import Choice, Place, Plan, Site, downsample, selected, unstrided
+from models.placement import Choice, Place, Plan, SameConv2d, Site, downsample, selected, unstrided
+from pooling.operators.base import GlobalPool2d, Pool2d
 
 POOL = Site("pool1", "max", 8, 3, 2, 1)
 MAIN = Site("layer2.0.conv1", "conv", 16, 3, 2, 1)
@@ -91,11 +95,68 @@ def test_every_operator_stands_at_every_site_without_a_shape_changing(name, back
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
+@pytest.mark.parametrize("name", SITE_OPERATORS)
+@pytest.mark.parametrize(
+    "backbone, size",
+    [
+        ("alexnet", 97),
+        ("vgg11", 61),
+        ("googlenet", 85),
+        ("densenet121", 75),
+        ("convnext_atto", 69),
+        ("mobilenet_v2", 65),
+    ],
+)
+def test_every_operator_keeps_the_sizes_of_every_family(name, backbone, size):
+    """At odd sides, under the paper's stem, without memory for weights."""
+    common = {"num_classes": 4, "image_size": size, "stem": "paper"}
+    with torch.device("meta"):
+        net = models.create(backbone, pooling=name, sites="all", **common)
+        native = models.create(backbone, **common)
+    assert {site.operator for site in models.sites(net)} == {name}
+    assert [s.resolution for s in models.sites(net)] == [s.resolution for s in models.sites(native)]
+
+
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "circular"])
 @pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "resnet18", "unet"])
 def test_padding_modes(backbone, padding_mode):
     net = models.create(backbone, in_channels=3, image_size=32, pooling="aps", sites="all", padding_mode=padding_mode)
     assert net(torch.rand(2, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize("padding_mode", ["reflect", "circular"])
+@pytest.mark.parametrize("pooling", [None, "blur"])
+@pytest.mark.parametrize("backbone", models.names())
+def test_padding_modes_of_every_backbone_at_its_usual_size(backbone, pooling, padding_mode):
+    """All convolutions and pools that pad take the mode."""
+    with torch.device("meta"):
+        net = models.create(backbone, pooling=pooling, padding_mode=padding_mode)
+    padded = [m for m in net.modules() if isinstance(m, nn.Conv2d) and any(m.padding)]
+    assert {m.padding_mode for m in padded} <= {padding_mode}
+    assert not [m for m in net.modules() if isinstance(m, SameConv2d) and m.mode != padding_mode]
+    assert not [m for m in net.modules() if isinstance(m, Pool2d) and m.padding_mode != padding_mode]
+
+
+@pytest.mark.parametrize("kernel_size, dilation", [(2, 1), (4, 1), (11, 1), (3, 12), ((2, 5), (3, 1))])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
+def test_a_same_convolution_keeps_the_size_of_maps_smaller_than_itself(kernel_size, dilation, mode):
+    conv = SameConv2d(1, 1, kernel_size, mode=mode, dilation=dilation, bias=False)
+    x = torch.rand(1, 1, 5, 7)
+    assert conv(x).shape == x.shape
+    rolled = conv(x.roll((2, 3), (2, 3))).roll((-2, -3), (2, 3))
+    assert torch.allclose(rolled, conv(x), atol=1e-5) == (mode == "circular")
+
+
+def test_a_strided_convolution_is_a_dense_one_subsampled():
+    """So a site filled with `subsample` computes what the native convolution does, whatever its kernel and padding."""
+    torch.manual_seed(0)
+    for backbone, mode in [("convnext_atto", "zeros"), ("convnext_atto", "circular"), ("mobilenet_v2", "zeros")]:
+        common = {"image_size": 64, "stem": "paper", "padding_mode": mode}
+        native = models.create(backbone, **common).eval()
+        filled = models.create(backbone, pooling="subsample", sites="all", **common).eval()
+        filled.load_state_dict(native.state_dict())
+        x = torch.rand(1, 3, 64, 64)
+        torch.testing.assert_close(filled(x), native(x))
 
 
 def test_weights_are_the_same_for_every_parameter_free_operator():
@@ -160,9 +221,46 @@ def test_unknown_backbone_and_head_of_a_dense_network():
         models.create("unet", head="gap")
 
 
-def test_an_image_too_small_for_the_network_is_refused():
-    with pytest.raises(ValueError, match="does not take images of 3x3 pixels"):
-        models.create("unet", image_size=3)
+@pytest.mark.parametrize(
+    "name, arguments, advice",
+    [
+        ("unet", {"image_size": 3}, "the least size is 16x16"),
+        ("unet", {"image_size": 64, "depth": 8}, "the least size is 256x256"),
+        ("vgg11", {"image_size": 28, "stem": "paper"}, "stem=auto lets leading sites run at stride 1"),
+        ("alexnet", {"image_size": 32, "stem": "paper"}, "stem=auto lets leading sites run at stride 1"),
+        ("alexnet", {"image_size": 5}, "the least size is 7x7"),
+    ],
+)
+def test_an_image_too_small_for_the_network_is_refused_with_what_helps(name, arguments, advice):
+    with pytest.raises(ValueError, match=rf"{name}.*does not take images of .* pixels .*{advice}") as refusal:
+        models.create(name, **arguments)
+    if found := re.search(r"least size is (\d+)x", str(refusal.value)):
+        least = int(found.group(1))
+        with torch.device("meta"):
+            models.create(name, **(arguments | {"image_size": least}))
+            with pytest.raises(ValueError, match="does not take"):
+                models.create(name, **(arguments | {"image_size": least - 1}))
+
+
+def test_a_head_that_needs_another_size_is_named():
+    @pooling.register("four_by_four", kind="global", paper="none")
+    class FourByFour(GlobalPool2d):
+        def __init__(self, *, channels: int) -> None:
+            super().__init__(channels)
+
+        def reduce(self, x):
+            if x.shape[-2:] != (4, 4):
+                raise ValueError("four_by_four: the map must be 4x4")
+            return x.mean(dim=(2, 3))
+
+    assert models.create("resnet20", image_size=16, head="four_by_four")
+    with pytest.raises(ValueError, match=r"head 'four_by_four' does not take the 64x8x8 map of an image of 32x32"):
+        models.create("resnet20", head="four_by_four")
+
+
+def test_an_operator_that_cannot_stand_at_a_site_is_named_with_the_site():
+    with pytest.raises(ValueError, match=r"site maxpool: aps: "):
+        models.create("resnet18", pooling={"name": "aps", "norm": "inf"})
 
 
 def test_choice_takes_names_dictionaries_and_none():
