@@ -11,7 +11,7 @@ from torchvision.models._api import WeightsEnum
 
 import models
 import pooling
-from tests.models.torchvision_twins import random_state
+from tests.models.torchvision_twins import random_state, theirs_of
 from tests.training.test_checkpoints import Trap
 
 FREE = [
@@ -79,6 +79,17 @@ def test_torchvisions_published_weights_are_asked_for_by_name(name, options, ask
     assert type(asked_for[0]).__name__ == asked
     assert asked_for[0] is type(asked_for[0]).DEFAULT
     assert next(net.parameters()).abs().max() > 0
+
+
+def test_published_auxiliary_classifiers_are_passed_over(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with torch.device("meta"):
+        theirs = theirs_of("googlenet", num_classes=10, auxiliary=True).state_dict()
+    state = random_state(theirs)
+    torch.save(state, tmp_path / "googlenet.pth")
+    net = models.create("googlenet", weights=tmp_path / "googlenet.pth")
+    assert same(net, {key: value for key, value in state.items() if not key.startswith("aux")})
+    assert "but for" not in caplog.text
 
 
 def test_a_download_that_fails_says_what_to_do(monkeypatch):
