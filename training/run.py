@@ -50,7 +50,7 @@ def train(config: dict[str, Any], progress: Progress | None = None) -> tuple[Pat
     with RunLog() as run_log:
         data = build_data(config["data"], config["seed"])
         seed_all(config["seed"])
-        weights = None if config["resume"] else config["model"]["weights"]
+        weights = None if config["resume"] else config["model"].get("weights")
         net = build_net(config["model"], config["pooling"], config["head"], data, weights=weights)
         check_evaluation(data.task, **config["evaluation"])
         if FOLDER in os.environ:

@@ -9,6 +9,7 @@ from torch import nn
 import models
 import pooling
 from models.placement import Choice, Place, Plan, SameConv2d, Site, downsample, selected, unstrided
+from pooling import registry
 from pooling.operators.base import GlobalPool2d, Pool2d
 from tests.models.families import ONE_OF_EACH_FAMILY
 
@@ -237,7 +238,9 @@ def test_an_image_too_small_for_the_network_is_refused_with_what_helps(name, arg
                 models.create(name, **(arguments | {"image_size": least - 1}))
 
 
-def test_a_head_that_needs_another_size_is_named():
+def test_a_head_that_needs_another_size_is_named(monkeypatch):
+    monkeypatch.setattr(registry, "_operators", dict(registry._operators))
+
     @pooling.register("four_by_four", kind="global", paper="none")
     class FourByFour(GlobalPool2d):
         def __init__(self, *, channels: int) -> None:
