@@ -250,6 +250,11 @@ class _Draft:
         if kind not in ("reducer", "downsampler"):
             raise ValueError(f"pooling {self.choice.name!r} is of kind {kind!r}; a site takes a reducer or downsampler")
         strided = [site for site in declared if site.name not in plan.unstrided]
+        if declared and not strided:
+            raise ValueError(
+                f"model {self.backbone.name!r}: at {size} pixels every site runs at stride 1, so there is none for "
+                f"pooling {self.choice.name!r}; take a larger image_size, or stem=paper"
+            )
         return replace(plan, choice=self.choice, filled=selected(strided, self.wanted))
 
     def _unstrided(self, declared: list[Site], size: int) -> frozenset[str]:

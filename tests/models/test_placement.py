@@ -256,6 +256,12 @@ def test_a_head_that_needs_another_size_is_named(monkeypatch):
         models.create("resnet20", head="four_by_four")
 
 
+def test_an_image_so_small_that_no_site_is_left_is_named():
+    with pytest.raises(ValueError, match=r"at 12 pixels every site runs at stride 1, so there is none for .*'blur'"):
+        models.create("googlenet", image_size=12, pooling="blur")
+    assert not models.sites(models.create("googlenet", image_size=12))
+
+
 def test_choice_takes_names_dictionaries_and_none():
     assert Choice.of(None) is None
     assert Choice.of("native") is None
