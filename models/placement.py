@@ -143,7 +143,7 @@ class Place:
         stride = 1 if filled or site.name in self.plan.unstrided else site.stride
         conv = nn.Conv2d(site.channels, out_channels, 1, pair(stride), **arguments)
         operator = self._operator(site) if filled else None
-        self.entrances[site.name] = operator or conv
+        self.entrances[site.name] = conv if operator is None else operator
         if operator is not None:
             return operator, conv
         return nn.Identity(), (_placed(conv, site) if max(pair(stride)) > 1 else conv)
