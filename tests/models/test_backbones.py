@@ -35,8 +35,9 @@ def test_every_backbone_at_its_usual_and_at_a_small_size(name):
         assert y.shape == output_shape(name, size)
         assert models.sites(net)
         assert all(site.resolution is not None for site in models.sites(net))
-        y.square().mean().backward()
-        assert all(p.grad is not None for p in net.parameters())
+        if size == 32:
+            y.square().mean().backward()
+            assert all(p.grad is not None for p in net.parameters())
 
 
 @pytest.mark.parametrize("pooling", [None, "blur"])
