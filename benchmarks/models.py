@@ -39,6 +39,8 @@ def networks(name: str, size: int) -> dict[str, nn.Module]:
     found = {"native": models.create(name, **common)}
     theirs = torchvisions(name)
     if theirs is not None:
+        # A max pool's branches, and so its time, depend on the values.
+        theirs.load_state_dict(found["native"].state_dict())
         found["torchvision"] = theirs
     return found | {operator: models.create(name, pooling=operator, **common) for operator in OPERATORS}
 
