@@ -108,6 +108,15 @@ def test_worst_is_at_most_mean_and_right_everywhere_is_both():
     assert metrics.ratio(*metrics.accuracy_worst_shift(always, targets)).value == 1
 
 
+def test_flips_and_one_pixel_changes_by_hand():
+    assert metrics.flip_rate(torch.tensor([[1, 1, 2, 1]]))[0].tolist() == [2]
+    square = torch.tensor([[[9, 0, 9], [1, 0, 0], [9, 2, 9]]])  # the corners do not count
+    hits, trials = metrics.top1_change_1px(square)
+    assert (hits.tolist(), trials.tolist()) == ([2], [4])
+    hits, _ = metrics.probability_wobble(torch.tensor([[0.2, 0.9, 0.5]]))
+    assert hits.tolist() == pytest.approx([0.7])
+
+
 def samples():
     """(metric, arguments of one update) for every metric, over 24 images."""
     draw = torch.Generator().manual_seed(0)
@@ -127,6 +136,9 @@ def samples():
         "worst": (metrics.AccuracyWorstShift(), (classes(24, 3, K=2), classes(24, K=2))),
         "mean": (metrics.AccuracyMeanShift(), (classes(24, 9), classes(24))),
         "pixels": (metrics.PixelAccuracy(), (classes(24, 6, 6), classes(24, 6, 6))),
+        "wobble": (metrics.ProbabilityWobble(), (torch.rand(24, 9, generator=draw),)),
+        "top1": (metrics.Top1Change(), (classes(24, 5, 5, K=2),)),
+        "flips": (metrics.FlipRate(), (classes(24, 7, K=2),)),
         "iou": (metrics.MeanIoU(4), (classes(24, 6, 6), classes(24, 6, 6))),
         "equivariance": (
             metrics.ShiftEquivariance(wrap=False),
