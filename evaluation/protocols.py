@@ -176,7 +176,7 @@ class Circular(Protocol):
     segments = True
 
     def check(self, H: int, W: int) -> None:
-        _check_larger(self, self.m, H, W)
+        check_larger(self, self.m, H, W)
 
     def views(self, batch: Batch, seed: int, repeat: int) -> tuple[Tensor, Tensor]:
         """Shape: (N, C, H, W), twice"""
@@ -238,7 +238,7 @@ class Zero(Moved):
     segments = True
 
     def check(self, H: int, W: int) -> None:
-        _check_larger(self, self.m, H, W)
+        check_larger(self, self.m, H, W)
 
     def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
         dy, dx = (batch.draw(self, seed, repeat, 2 * self.m + 1) - self.m)[:2]
@@ -262,11 +262,11 @@ class Subpixel(Moved):
     stream = 3
 
     def check(self, H: int, W: int) -> None:
-        _check_larger(self, self.m, H, W)
+        check_larger(self, self.m, H, W)
 
     def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
         dy, dx = (self.m * batch.draw_real(self, seed, repeat))[:2]
-        return moves.fourier_shift(_floating(batch.images), dy, dx)
+        return moves.fourier_shift(floating(batch.images), dy, dx)
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class Rotation(Moved):
         return {"accuracy_rotation": "rate", "consistency_rotation": "rate"}
 
     def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
-        return moves.turn(_floating(batch.images), self.degrees * batch.draw_real(self, seed, repeat)[0])
+        return moves.turn(floating(batch.images), self.degrees * batch.draw_real(self, seed, repeat)[0])
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ class Scale(Moved):
         return {"accuracy_scale": "rate", "consistency_scale": "rate"}
 
     def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
-        return moves.zoom(_floating(batch.images), 1 + self.percent / 100 * batch.draw_real(self, seed, repeat)[0])
+        return moves.zoom(floating(batch.images), 1 + self.percent / 100 * batch.draw_real(self, seed, repeat)[0])
 
 
 @dataclass(frozen=True)
@@ -314,7 +314,7 @@ class Grid(Protocol):
     fill = "zeros"
 
     def check(self, H: int, W: int) -> None:
-        _check_larger(self, self.m, H, W)
+        check_larger(self, self.m, H, W)
 
     def passes(self, images: int, segmentation: bool = False) -> int:
         return (2 * self.m + 1) ** 2 * min(images, self.limit)
@@ -382,11 +382,12 @@ def _measure_equivariance(
     return Measured(batch.indices, {figure: counts})
 
 
-def _floating(images: Tensor) -> Tensor:
+def floating(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]; floating ones as they are."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def _check_larger(protocol: Protocol, m: int, H: int, W: int) -> None:
+def check_larger(protocol: Protocol, m: int, H: int, W: int) -> None:
+    """Raise ValueError unless shifts of m pixels leave something of the images."""
     if m >= min(H, W):
         raise ValueError(f"protocol {protocol.name!r}: shifts of up to {m} pixels leave nothing of {H}x{W} images")
