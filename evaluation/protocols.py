@@ -89,12 +89,13 @@ class Protocol:
     name: ClassVar[str]
     stream: ClassVar[int | None] = None  # keeps its random numbers apart from other protocols'; None: it has none
     fill: ClassVar[str | None] = None  # what enters where an image has moved away
+    words: ClassVar[tuple[str, ...]] = ()  # its settings that are not integers
     segments: ClassVar[bool] = False  # whether it has a figure for segmentation
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             value = getattr(self, setting.name)
-            if value is None and setting.default is None:
+            if setting.name in self.words or (value is None and setting.default is None):
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"protocol {self.name!r}: {setting.name} must be an integer >= 1, got {value!r}")

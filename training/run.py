@@ -2,8 +2,6 @@
 
 import logging
 import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ from torch import nn
 
 from datamodules.module import ImageData
 from evaluation.efficiency import flops, parameters
-from evaluation.run import Progress, check_evaluation, evaluate_net, predictor, write_json
+from evaluation.run import Progress, check_evaluation, evaluate, predictor, write_json
 from training import checkpoints, pictures
 from training.build import build_data, build_net
 from training.callbacks import RunClock, RunLogger
-from training.folder import RunLog, keep_earlier, labels, new_folder, write_config
+from training.folder import RunLog, keep_earlier, labels, new_folder, versions, write_config
 from training.loop import Interrupted, fit, make_trainer, to_go_on_from
 from training.seeding import seed_all
 from training.settings import check_settings
@@ -91,10 +89,12 @@ def _run(
     checkpoints.load_weights(net, checkpoints.read(best)["state_dict"], best)
     net.to(trainer.strategy.root_device)
     log.info("evaluating %s on the test split", best)
-    figures = evaluate_net(net, data, **config["evaluation"], progress=progress)
+    evaluation = evaluate(net, data, **config["evaluation"], progress=progress)
+    for name, reason in evaluation.failures.items():
+        log.warning("not evaluated: %s: %s", name, reason)
     image = torch.zeros(1, data.in_channels, data.image_size, data.image_size, device=trainer.strategy.root_device)
     last = checkpoints.read(folder / "checkpoints" / "last.ckpt")
-    results = {name: figure["value"] for name, figure in figures.items()} | {
+    results = {name: figure["value"] for name, figure in evaluation.figures.items()} | {
         "parameters": parameters(net),
         "flops": flops(net, image),
         "train_images_per_second": clock.images_per_second,
@@ -136,9 +136,3 @@ def log_final(
         figure = pictures.segmentations(images, probabilities.argmax(dim=1), targets, data.class_names)
     logger.experiment.add_figure("predictions", figure, global_step=step)
     logger.experiment.flush()
-
-
-def versions() -> dict[str, str]:
-    """What the figures were made with."""
-    packages = ("poolzoo", "torch", "torchvision", "pytorch-lightning")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}

@@ -1,52 +1,112 @@
 """Evaluation of a checkpoint: of a run's best one, or of any file."""
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
+from torch import nn
 
-from evaluation.run import Progress, evaluate_net, unused, write_json
+from datamodules.module import ImageData
+from evaluation import efficiency, report
+from evaluation.run import Evaluation, Progress, evaluate, preparer
 from training import checkpoints
 from training.build import build_data, build_net
-from training.folder import checked_config, read_config
+from training.folder import checked_config, labels, read_config, versions
+
+log = logging.getLogger(__name__)
 
 
-def evaluate_checkpoint(
-    config: dict[str, Any], progress: Progress | None = None
-) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """The figures of a checkpoint, written as JSON to `eval/` beside its run; an earlier file is never overwritten.
+class Trained(NamedTuple):
+    """A trained network with its data. `state` is its checkpoint's content, `folder` the run's."""
+
+    net: nn.Module
+    data: ImageData
+    config: dict[str, Any]
+    state: dict[str, Any]
+    file: Path
+    folder: Path
+
+
+def load_trained(run: str | None, checkpoint: str | None, accelerator: str) -> Trained:
+    """The network of a run's best checkpoint, or of a checkpoint file, in evaluation mode.
+
+    Raises:
+        ValueError, FileNotFoundError: neither or both of them, or one that cannot be used.
+    """
+    if (run is None) == (checkpoint is None):
+        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them)")
+    if run is not None:
+        folder = Path(run)
+        config = read_config(folder)
+        file = folder / "checkpoints" / "best.ckpt"
+        state = checkpoints.read(file)
+    else:
+        file = Path(str(checkpoint))
+        state = checkpoints.read(file)
+        config = checked_config(state["config"], file)
+        folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
+    try:
+        data = build_data(config["data"], config["seed"])
+        net = build_net(config["model"], config["pooling"], config["head"], data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"the config of {str(file)!r} does not fit this version of poolzoo ({versions()['poolzoo']}); "
+            f"results.json beside it names the one that made it: {error}"
+        ) from error
+    checkpoints.load_weights(net, state["state_dict"], file)
+    return Trained(net.to(device(accelerator)).eval(), data, config, state, file, folder)
+
+
+def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None) -> tuple[report.Written, Evaluation]:
+    """The figures of a checkpoint, written to `eval/` beside its run; an earlier evaluation is never overwritten.
 
     Args:
-        config: the resolved settings of conf/eval.yaml: run or checkpoint, evaluation, split, limit, accelerator.
+        config: the resolved settings of conf/eval.yaml: run or checkpoint, what to measure, split, limit, accelerator.
 
     Raises:
         ValueError, FileNotFoundError: neither or both of run and checkpoint, or one that cannot be used.
     """
-    if (config["run"] is None) == (config["checkpoint"] is None):
-        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them)")
-    if config["run"] is not None:
-        folder = Path(config["run"])
-        trained = read_config(folder)
-        file = folder / "checkpoints" / "best.ckpt"
-        state = checkpoints.read(file)
-    else:
-        file = Path(config["checkpoint"])
-        state = checkpoints.read(file)
-        trained = checked_config(state["config"], file)
-        folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    data = build_data(trained["data"], trained["seed"])
-    net = build_net(trained["model"], trained["pooling"], trained["head"], data)
-    checkpoints.load_weights(net, state["state_dict"], file)
-    net.to(device(config["accelerator"]))
-    figures = evaluate_net(
-        net, data, **config["evaluation"], split=config["split"], limit=config["limit"], progress=progress
-    )
-    target = folder / "eval" / f"{config['split']}.json"
-    target.parent.mkdir(exist_ok=True)
-    target = unused(target)
-    facts = {"checkpoint": str(file), "epoch": state.get("epoch"), "split": config["split"], "limit": config["limit"]}
-    write_json(target, {**facts, "figures": figures})
-    return target, figures
+    trained = load_trained(config["run"], config["checkpoint"], config["accelerator"])
+    settings = dict(config["evaluation"])
+    if config["protocols"] is not None:
+        settings["protocols"] = config["protocols"]
+    also = [name for name in ("layers", "cam") if config[name]]
+    chosen = {"split": config["split"], "limit": config["limit"]}
+    evaluation = evaluate(trained.net, trained.data, **settings, also=also, **chosen, progress=progress)
+    names = labels(trained.config)
+    facts = {
+        "title": f"{names['model']} with pooling {names['pooling']} on {names['data']}, {config['split']} split",
+        "checkpoint": str(trained.file), "epoch": trained.state.get("epoch"), "head": names["head"],
+        "seed": trained.config["seed"], **chosen,
+    }  # fmt: skip
+    written, figures = report.write(
+        evaluation, trained.folder / "eval", config["split"], trained.data.class_names, facts,
+        _costs(trained, settings["batch_size"]), versions(),
+    )  # fmt: skip
+    if (trained.folder / "config.yaml").exists():
+        log_evaluation(trained.folder, written.json.stem, evaluation, figures)
+    return written, evaluation
+
+
+def log_evaluation(folder: Path, stem: str, evaluation: Evaluation, figures: dict[str, Figure]) -> None:
+    """An evaluation's scalars and pictures, for TensorBoard, as `eval-test/...` beside the run's own."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder, filename_suffix=f".eval-{stem}") as writer:
+        for name, figure in evaluation.figures.items():
+            if figure["value"] is not None:
+                writer.add_scalar(f"eval-{stem}/{name}", figure["value"])
+        for name, figure in figures.items():
+            writer.add_figure(f"eval-{stem}/{name}", figure)
+
+
+def _costs(trained: Trained, batch_size: int) -> dict[str, Any]:
+    images, _, _ = next(trained.data.evaluation_batches("test", batch_size))
+    batch = preparer(trained.net, trained.data)(images)
+    costs = {"parameters": efficiency.parameters(trained.net), "flops": efficiency.flops(trained.net, batch)}
+    return costs | {k: v for k, v in efficiency.throughput(trained.net, batch).items() if v is not None}
 
 
 def device(accelerator: str) -> torch.device:

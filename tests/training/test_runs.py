@@ -121,7 +121,7 @@ def test_a_run_that_stopped_in_its_evaluation_is_only_evaluated(train, run, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.run.evaluate_net", interrupted)
+        patch.setattr("training.run.evaluate", interrupted)
         outcome = run("train", f"runs={tmp_path / 'stopped'}", *QUICK)
     assert outcome.code == 130
     assert "go on with: python train.py resume=" in outcome.err
