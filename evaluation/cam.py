@@ -11,6 +11,7 @@ import torch
 import torchcam.methods
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from pooling.options import did_you_mean
 
@@ -112,12 +113,7 @@ class ClassMaps:
         return maps.detach()
 
     def _maps_and_gradients(self, images: Tensor, classes: Tensor, regions: Tensor | None) -> tuple[Tensor, Tensor]:
-        kept: list[Tensor] = []
-
-        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-            kept.append(output)
-
-        handle = self.target.register_forward_hook(keep)
+        kept, handle = self._keep()
         try:
             with torch.enable_grad():
                 logits = self.net(images.detach().requires_grad_())
@@ -127,10 +123,18 @@ class ClassMaps:
         # An activation that followed in place has changed the map, and its gradient is by what it is now.
         return kept[-1].detach(), gradients
 
+    def _keep(self) -> tuple[list[Tensor], RemovableHandle]:
+        """A list that the target layer's outputs will be added to, and the hook that does it."""
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+            kept.append(output)
+
+        return kept, self.target.register_forward_hook(keep)
+
     def _classifier(self, example: Tensor) -> nn.Module:
         """The one linear layer after a global average: found by what it must satisfy, whatever its name."""
-        kept: list[Tensor] = []
-        handle = self.target.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        kept, handle = self._keep()
         try:
             with torch.no_grad():
                 logits = self.net(example)

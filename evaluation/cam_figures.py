@@ -24,8 +24,9 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(20))
 def cam_equivariance(maps: Tensor, shifted: Tensor, dy: Tensor, dx: Tensor) -> dict[str, Counts]:
     """The CAM of the image against that of its circular shift, shifted back; raw maps of one class, where both see.
 
-    cam_equivariance: their correlation over pixels. cam_equivariance_l2: the norm of their difference over the norm of
-    the first. cam_displacement: how far the largest value moves, in pixels. Images whose maps are constant have none.
+    cam_equivariance: their correlation over pixels. cam_equivariance_l2: the norm of their difference over the root
+    mean square of their norms, from 0 to 2. cam_displacement: how far the largest value moves, in pixels. Images of
+    which a map is constant have none.
 
     Shape: maps (N, H, W), of the shifted images (N, H, W), shifts (N,), twice -> by figure (N,), (N,)
     """
@@ -38,8 +39,8 @@ def cam_equivariance(maps: Tensor, shifted: Tensor, dy: Tensor, dx: Tensor) -> d
 
     first, second = centred(maps.double()), centred(back.double())
     power, other = first.square().sum((1, 2)), second.square().sum((1, 2))
-    raw = (maps.double().square() * seen).sum((1, 2))
-    alive = (power > 1e-12 * raw) & (other > 1e-12 * raw) & (raw > 0)
+    raw = ((maps.double().square() + back.double().square()) * seen).sum((1, 2)) / 2
+    alive = (power > 1e-12 * raw) & (other > 1e-12 * raw)
     scale = torch.where(alive, (power * other).sqrt(), 1)
     correlation = (first * second).sum((1, 2)) / scale * alive
     difference = ((maps - back).double().square() * seen).sum((1, 2))
@@ -105,14 +106,14 @@ def deletion_insertion(
     # Ties go by place, so that a constant map deletes from the top.
     rank = maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1).view(N, 1, H, W)
     empty, blurred = fill.view(1, -1, 1, 1).to(images).expand_as(images), blur(images)
-    areas = {"deletion": 0.0, "insertion": 0.0}
+    areas = {name: torch.zeros(N, dtype=torch.float64, device=images.device) for name in ("deletion", "insertion")}
     for step in range(steps + 1):
         gone = rank < round(step / steps * H * W)
         weight = (0.5 if step in (0, steps) else 1.0) / steps  # the trapezium rule
         for name, views in (("deletion", (empty, images)), ("insertion", (images, blurred))):
             logits = predict(torch.where(gone, *views))
-            areas[name] = areas[name] + weight * logits.double().softmax(1)[torch.arange(N), classes]
-    return {name: (area, torch.ones_like(classes)) for name, area in areas.items() if isinstance(area, Tensor)}
+            areas[name] += weight * logits.double().softmax(1).gather(1, classes[:, None])[:, 0]
+    return {name: (area, torch.ones_like(classes)) for name, area in areas.items()}
 
 
 def blur(images: Tensor) -> Tensor:

@@ -179,9 +179,12 @@ def further_protocol(name: str, settings: dict[str, Any]) -> Layers | Cam:
 
 def sites_of(net: nn.Module) -> dict[str, tuple[nn.Module, int]]:
     """The modules at a network's sites with their strides; none where the network marks none."""
-    marked = ((module, getattr(module, "site", None)) for module in net.modules())
-    found = {site.name: (module, site.stride) for module, site in marked if hasattr(site, "stride")}
-    return {name: (module, s if isinstance(s, int) else max(s)) for name, (module, s) in found.items()}
+    found: dict[str, tuple[nn.Module, int]] = {}
+    for module in net.modules():
+        site: Any = getattr(module, "site", None)
+        if hasattr(site, "stride"):
+            found[site.name] = (module, site.stride if isinstance(site.stride, int) else max(site.stride))
+    return found
 
 
 def objects_of(data: "ImageData", split: str) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:

@@ -4,6 +4,7 @@ What is measured is in `evaluation.protocols` (the views) and `evaluation.metric
 """
 
 import math
+import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from datamodules.dataset import UNLABELLED
 from evaluation import metrics
+from evaluation.intervals import Estimate
 from evaluation.metrics import Counts, Ratio
 from evaluation.protocols import PROTOCOLS, Batch, Circular, Crop, Grid, Predict, Protocol, Zero
 from pooling.options import did_you_mean
@@ -21,6 +23,12 @@ __all__ = [
     "PROTOCOLS", "Circular", "Crop", "Grid", "Measurement", "Protocol", "Zero", "choose", "evaluate_shift", "measure",
     "passes",
 ]  # fmt: skip
+
+
+class Estimated(typing.Protocol):
+    """A metric that knows its interval."""
+
+    def estimate(self) -> Estimate: ...
 
 
 @dataclass
@@ -178,7 +186,7 @@ def _update_plain(plain: dict[str, Ratio | metrics.MeanIoU], result: Measurement
     result.note_counts("loss", batch.indices, metrics.loss(batch.logits, batch.targets))
 
 
-def as_json(figure: Ratio | metrics.MeanIoU, protocol: dict[str, Any]) -> dict[str, Any]:
+def as_json(figure: Estimated, protocol: dict[str, Any]) -> dict[str, Any]:
     """{"value", "interval", "n", "protocol"} of a metric; what is not finite is None."""
     value, low, high, n = (x if math.isfinite(x) else None for x in figure.estimate())  # JSON has no infinity
     return {"value": value, "interval": [low, high], "n": n, "protocol": protocol}

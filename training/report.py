@@ -10,6 +10,9 @@ from rich.table import Table
 
 from evaluation.report import Written
 from evaluation.run import Evaluation
+from training.overlays import Overlays
+
+SHOWN = 40  # pictures that a table lists
 
 FRACTIONS = (
     "accuracy", "consistency", "mean_iou", "pixel_accuracy", "shift_equivariance", "mean_probability_change", "loss",
@@ -49,9 +52,7 @@ def print_figures(written: Written, evaluation: Evaluation) -> None:
         low, high = figure["interval"]
         interval = "" if low is None or high is None else f"{low:.4f} .. {high:.4f}"
         value = "-" if figure["value"] is None else f"{figure['value']:.4f}"
-        protocol = figure["protocol"]
-        main = [f"{key}={protocol[key]}" for key in ("method", "degrees", "percent", "m", "repeats") if key in protocol]
-        table.add_row(name, value, interval, f"{figure['n']}", " ".join([protocol["name"], *main]))
+        table.add_row(name, value, interval, f"{figure['n']}", short(figure["protocol"]))
     console = Console()
     console.print(table)
     for note in evaluation.notes:
@@ -61,6 +62,14 @@ def print_figures(written: Written, evaluation: Evaluation) -> None:
     console.print(f"report:   {written.report}", soft_wrap=True, highlight=False)
     if evaluation.failures:
         raise Incomplete("; ".join(f"not measured: {name}: {why}" for name, why in evaluation.failures.items()))
+
+
+def short(protocol: dict[str, Any]) -> str:
+    """A protocol in a few words: `crop m=8 x5`."""
+    words = [protocol.get("method", protocol["name"])]
+    units = {"m": "m={}", "degrees": "{} deg", "percent": "{}%"}
+    words += [text.format(protocol[name]) for name, text in units.items() if name in protocol]
+    return " ".join([*words, *([f"x{protocol['repeats']}"] if "repeats" in protocol else [])])
 
 
 class Incomplete(ValueError):
@@ -96,3 +105,21 @@ class EvaluationProgress:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
+
+
+def print_overlays(result: Overlays) -> None:
+    """What the network saw in each picture, what could not be read, and where the overlays are."""
+    table = Table()
+    table.add_column("picture", overflow="fold")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for overlay in result.overlays[:SHOWN]:
+        table.add_row(str(overlay.picture), overlay.label, f"{overlay.chance:.4f}")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    if (more := len(result.overlays) - SHOWN) > 0:
+        console.print(f"and {more} more")
+    for file, reason in result.broken.items():
+        console.print(f"skipped: {file} ({reason})", markup=False)
+    console.print(f"{len(result.overlays)} overlays in {result.folder}, {len(result.broken)} pictures skipped")
+    console.print(f"contact sheet: {result.sheet}")

@@ -50,7 +50,8 @@ def test_correlation_ignores_scale_and_offset_and_l2_does_not():
     maps, zero = torch.rand(5, 8, 8), torch.zeros(5).long()
     found = cam_equivariance(maps, 2 * maps + 1, zero, zero)
     torch.testing.assert_close(found["cam_equivariance"][0], torch.ones(5, dtype=torch.float64), atol=1e-6, rtol=0)
-    assert (found["cam_equivariance_l2"][0] > 1).all()
+    expected = (maps + 1).double().square().sum((1, 2)) * 2 / (maps.square() + (2 * maps + 1).square()).sum((1, 2))
+    torch.testing.assert_close(found["cam_equivariance_l2"][0], expected.sqrt())
 
 
 def test_pointing_and_energy_by_hand():
