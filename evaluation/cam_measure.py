@@ -187,8 +187,8 @@ def _chosen(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
     counts = torch.stack([(targets == c).sum((1, 2)) for c in range(1, K)], 1)
     classes = counts.argmax(1) + 1
     regions = predicted == classes[:, None, None]
-    # Where the network does not see the class at all, the map is of where it should.
-    return classes, torch.where(regions.flatten(1).any(1)[:, None, None], regions, targets == classes[:, None, None])
+    # Where the network does not see the class at all, the map is of every pixel: it must not know the mask.
+    return classes, torch.where(regions.flatten(1).any(1)[:, None, None], regions, True)
 
 
 def _keep_strips(

@@ -122,7 +122,7 @@ def sheet(overlays: Sequence[Overlay], with_image: bool = False) -> Figure:
             continue
         least, most = float(cam.min()), float(cam.max())
         strength = ((cam - least) / (most - least if most > least else 1)).numpy()
-        axes.imshow(strength, cmap="jet", alpha=0.45, interpolation="bilinear", vmin=0, vmax=1)
+        axes.imshow(strength, cmap="turbo", alpha=0.1 + 0.55 * strength, interpolation="bilinear", vmin=0, vmax=1)
         name = "" if with_image else f"{_shortened(overlay.picture.name)}\n"
         axes.set_title(f"{name}{_shortened(overlay.label)} {overlay.chance:.0%}", fontsize=9)
     return figure

@@ -48,13 +48,18 @@ def print_figures(written: Written, evaluation: Evaluation) -> None:
     for column in ("value", "95% interval", "images"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("protocol")
+    sites = [name for name in evaluation.figures if "/" in name]
     for name, figure in evaluation.figures.items():
+        if name in sites:
+            continue
         low, high = figure["interval"]
         interval = "" if low is None or high is None else f"{low:.4f} .. {high:.4f}"
         value = "-" if figure["value"] is None else f"{figure['value']:.4f}"
         table.add_row(name, value, interval, f"{figure['n']}", short(figure["protocol"]))
     console = Console()
     console.print(table)
+    if sites:
+        console.print(f"and {len(sites)} distances before and after sites: see the report")
     for note in evaluation.notes:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"figures:  {written.json}", soft_wrap=True, highlight=False)
@@ -65,11 +70,9 @@ def print_figures(written: Written, evaluation: Evaluation) -> None:
 
 
 def short(protocol: dict[str, Any]) -> str:
-    """A protocol in a few words: `crop m=8 x5`."""
-    words = [protocol.get("method", protocol["name"])]
+    """A protocol in a few words: `crop m=8`."""
     units = {"m": "m={}", "degrees": "{} deg", "percent": "{}%"}
-    words += [text.format(protocol[name]) for name, text in units.items() if name in protocol]
-    return " ".join([*words, *([f"x{protocol['repeats']}"] if "repeats" in protocol else [])])
+    return " ".join([protocol["name"], *(text.format(protocol[n]) for n, text in units.items() if n in protocol)])
 
 
 class Incomplete(ValueError):
