@@ -83,13 +83,15 @@ def box_ious(maps: Tensor, masks: Tensor) -> Tensor:
 
     Shape: (N, H, W), boolean (N, H, W) -> (N, T) on the CPU
     """
-    least, most = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    scaled = ((maps - least) / (most - least).clamp(min=1e-12)).cpu().numpy()
+    above = maps.double() - maps.double().amin((1, 2), keepdim=True)
+    most = above.amax((1, 2), keepdim=True)
+    scaled = (above / torch.where(most > 0, most, 1)).cpu().numpy()  # a constant map is 0: no box above a threshold
     ious = np.zeros((len(maps), len(THRESHOLDS)))
     for n, (values, mask) in enumerate(zip(scaled, masks.cpu().numpy(), strict=True)):
         if mask.any():
             box = _bounds(mask)
-            ious[n] = [_iou(_bounds(_largest_part(values >= threshold)), box) for threshold in THRESHOLDS]
+            parts = [values >= threshold for threshold in THRESHOLDS]
+            ious[n] = [_iou(_bounds(_largest(part)), box) if part.any() else 0 for part in parts]
     return torch.from_numpy(ious)
 
 
@@ -198,7 +200,7 @@ class MaxBoxAcc(Metric):
             return Estimate(rate, *wilson(rate, n), n)
 
 
-def _largest_part(where: np.ndarray) -> np.ndarray:
+def _largest(where: np.ndarray) -> np.ndarray:
     labels, count = ndimage.label(where)  # pyright: ignore[reportGeneralTypeIssues]
     return where if count < 2 else labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
 

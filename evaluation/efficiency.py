@@ -2,13 +2,26 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 FLOPS_CONVENTION = "matrix products, convolutions and attention of one image; a multiply-add is two FLOPs"
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode while the context lasts; then every module is in its own mode again."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def parameters(net: nn.Module) -> int:
@@ -27,15 +40,9 @@ def flops(net: Callable[[Tensor], object], example: Tensor) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    training = [m for m in net.modules() if m.training] if isinstance(net, nn.Module) else []
-    try:
-        for module in training:
-            module.training = False
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            net(example[:1])
-    finally:
-        for module in training:
-            module.training = True
+    mode = evaluating(net) if isinstance(net, nn.Module) else nullcontext()
+    with mode, torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(example[:1])
     return counter.get_total_flops()
 
 

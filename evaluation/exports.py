@@ -70,7 +70,8 @@ def _html_table(figures: Sequence[str], rows: Sequence[tuple[Row, dict[str, Stat
         "seeds",
         *(SHOWN[name].replace("-\n", "").replace("\n", " ") for name in figures),
     ]
-    lines = ["<tr>" + "".join(f"<th>{html.escape(head)}" for head in heads)]
+    kinds = [""] * 4 + [" class='n'"] * len(figures)
+    lines = ["<tr>" + "".join(f"<th{kind}>{html.escape(head)}" for head, kind in zip(heads, kinds, strict=True))]
     for row, stats in rows:
         names = (row.model, row.head, row.label, str(row.seeds))
         cells = [f"<td>{html.escape(name)}" for name in names] + [text(name, stats.get(name)) for name in figures]
@@ -138,6 +139,6 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 1080px; margin: 2rem au
 h3 { font-weight: normal; font-size: .9rem; color: #555; margin-top: 1.4rem } img { max-width: 100% }
 table { border-collapse: collapse } th { text-align: left; font-weight: 600 }
 td, th { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #eee }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.n { text-align: right } td.n { font-variant-numeric: tabular-nums; white-space: nowrap }
 .better { color: #136b2b } .worse { color: #a11 }
 """

@@ -5,7 +5,6 @@ result = evaluate(net, data, protocols=["crop", "grid"], also=["cam", "layers"],
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.transforms import normalise
-from evaluation.cam_measure import Cam, Strip, measure_cams
+from evaluation.cam_measure import Cam, CamMeasurement, Strip, measure_cams
 from evaluation.layers import Layers, measure_layers
 from evaluation.shift import PROTOCOLS, Measurement, Protocol, choose, measure, passes
 
@@ -40,13 +39,17 @@ class Evaluation(Measurement):
         self.details |= part.details
         for name, values in part.images.items():
             self.images.setdefault(name, {}).update(values)
+        if isinstance(part, Evaluation | CamMeasurement):
+            self.strips += part.strips
+        if isinstance(part, Evaluation):
+            self.pairs = self.pairs or part.pairs
 
 
 def preparer(net: nn.Module, data: "ImageData") -> Callable[[Tensor], Tensor]:
     """images (N, C, H, W), uint8 or in [0, 1] -> normalised as in training, on the network's device."""
-    device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
+    device, dtype = next(((p.device, p.dtype) for p in net.parameters()), (torch.device("cpu"), torch.float32))
     mean, std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
-    return lambda images: normalise(images.to(device), mean, std)
+    return lambda images: normalise(images.to(device), mean, std).to(dtype)
 
 
 def predictor(net: nn.Module, data: "ImageData") -> Callable[[Tensor], Tensor]:
@@ -54,18 +57,6 @@ def predictor(net: nn.Module, data: "ImageData") -> Callable[[Tensor], Tensor]:
     prepare = preparer(net, data)
     net.eval()
     return lambda images: net(prepare(images))
-
-
-@contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode while the context lasts; then every module is in its own mode again."""
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def build_protocols(names: list[str] | None, segmentation: bool, settings: dict[str, dict[str, Any]]) -> list[Protocol]:
@@ -155,9 +146,7 @@ def evaluate(
                         "(data=digit_scenes data.task=classification has them)"
                     )
                 fill = torch.tensor(data.mean)
-                found = measure_cams(net, prepare, some, protocol, fill, objects, seed, progress=counted)
-                result.add(found)
-                result.strips = found.strips
+                result.add(measure_cams(net, prepare, some, protocol, fill, objects, seed, progress=counted))
         except (ValueError, RuntimeError) as error:
             result.failures[protocol.name] = str(error)
         done += protocol.passes(count, segmentation)

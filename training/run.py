@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from datamodules.module import ImageData
+from evaluation.cam_measure import STRIPS
 from evaluation.efficiency import flops, parameters
-from evaluation.run import Progress, check_evaluation, evaluate, predictor, write_json
+from evaluation.pictures import draw
+from evaluation.run import Evaluation, Progress, check_evaluation, evaluate, predictor, write_json
 from training import checkpoints, pictures
 from training.build import build_data, build_net
 from training.callbacks import RunClock, RunLogger
@@ -105,6 +107,7 @@ def _run(
         "versions": versions(),
     }
     log_final(logger, net, data, last["global_step"], config, results)
+    log_pictures(logger, net, data, last["global_step"], evaluation)
     keep_earlier(folder / "results.json")
     write_json(folder / "results.json", results)
     return results
@@ -135,4 +138,14 @@ def log_final(
     else:
         figure = pictures.segmentations(images, probabilities.argmax(dim=1), targets, data.class_names)
     logger.experiment.add_figure("predictions", figure, global_step=step)
+    logger.experiment.flush()
+
+
+def log_pictures(logger: RunLogger, net: nn.Module, data: ImageData, step: int, evaluation: Evaluation) -> None:
+    """Shift heatmap, curves, bars around the sites and CAM strips, for TensorBoard; the latter two of a few images."""
+    layers, cam = {"limit": 24, "repeats": 1}, {"limit": STRIPS, "steps": 1}
+    shown = evaluate(net, data, protocols=[], also=("layers", "cam"), limit=24, layers=layers, cam=cam)
+    shown.details = evaluation.details
+    for name, figure in draw(shown, data.class_names).items():
+        logger.experiment.add_figure(f"shifts/{name}", figure, global_step=step)
     logger.experiment.flush()

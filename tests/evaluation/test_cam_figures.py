@@ -81,6 +81,14 @@ def test_a_map_that_is_the_mask_finds_its_box_and_the_larger_of_two_parts_counts
     assert metric.compute().item() == 0.25
 
 
+def test_maps_that_are_constant_or_tiny_have_boxes_too():
+    masks = torch.zeros(2, 8, 8, dtype=torch.bool)
+    masks[:, 2:4, 2:4] = True
+    ious = box_ious(torch.stack((torch.full((8, 8), 3.0), masks[1] * 1e-20)), masks)
+    assert ious[0].tolist() == [4 / 64] + [0] * (len(THRESHOLDS) - 1)
+    assert (ious[1, 1:] == 1).all()
+
+
 def test_one_threshold_serves_all_images():
     ious = torch.zeros(2, len(THRESHOLDS), dtype=torch.float64)
     ious[0, 3] = ious[1, 9] = 0.9  # each is good at a threshold of its own

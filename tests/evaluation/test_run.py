@@ -10,7 +10,8 @@ from torch import nn
 
 import datamodules
 from evaluation import report
-from evaluation.run import evaluate, evaluating
+from evaluation.efficiency import evaluating
+from evaluation.run import evaluate
 
 SMALL = {"layers": {"limit": 10, "repeats": 1}, "cam": {"limit": 10, "steps": 4}, "grid": {"m": 1, "limit": 20}}
 
