@@ -70,7 +70,7 @@ def write(
     facts: Mapping[str, Any],
     efficiency: Mapping[str, Any],
     versions: Mapping[str, str],
-) -> tuple[Written, dict[str, Figure]]:
+) -> Written:
     """Write all files into a folder; those of an earlier evaluation stay, and this one's get the next free number.
 
     Args:
@@ -81,8 +81,7 @@ def write(
     stem = unused(folder / f"{name}.json").stem
     page = "report.html" if stem == "test" else f"report-{stem.removeprefix('test-')}.html"
     written = Written(folder / f"{stem}.json", folder / f"{stem}.csv", unused(folder / page), {})
-    figures = draw(evaluation, class_names)
-    images = {key: png(figure) for key, figure in figures.items()}
+    images = {key: png(figure) for key, figure in draw(evaluation, class_names).items()}
     for key, content in images.items():
         file = folder / stem / f"{key}.png"
         file.parent.mkdir(exist_ok=True)
@@ -95,7 +94,7 @@ def write(
     if evaluation.failures:
         content["failed"] = evaluation.failures
     write_json(written.json, content)  # the last: where it is, the others are
-    return written, figures
+    return written
 
 
 def write_images(evaluation: Evaluation, file: Path, class_names: Sequence[str]) -> None:

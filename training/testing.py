@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
 from datamodules.module import ImageData
@@ -19,11 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class Trained(NamedTuple):
-    """A trained network with its data. `state` is its checkpoint's content, `folder` the run's."""
+    """A trained network, its data, its choices' names, its checkpoint's content, and where these were."""
 
     net: nn.Module
     data: ImageData
     config: dict[str, Any]
+    names: dict[str, str]
     state: dict[str, Any]
     file: Path
     folder: Path
@@ -50,13 +52,15 @@ def load_trained(run: str | None, checkpoint: str | None, accelerator: str) -> T
     try:
         data = build_data(config["data"], config["seed"])
         net = build_net(config["model"], config["pooling"], config["head"], data)
+        names = labels(config)
     except (KeyError, TypeError, ValueError) as error:
+        error = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(
             f"the config of {str(file)!r} does not fit this version of poolzoo ({versions()['poolzoo']}); "
             f"results.json beside it names the one that made it: {error}"
-        ) from error
+        ) from None
     checkpoints.load_weights(net, state["state_dict"], file)
-    return Trained(net.to(device(accelerator)).eval(), data, config, state, file, folder)
+    return Trained(net.to(device(accelerator)).eval(), data, config, names, state, file, folder)
 
 
 def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None) -> tuple[report.Written, Evaluation]:
@@ -75,35 +79,38 @@ def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None
     also = [name for name in ("layers", "cam") if config[name]]
     chosen = {"split": config["split"], "limit": config["limit"]}
     evaluation = evaluate(trained.net, trained.data, **settings, also=also, **chosen, progress=progress)
-    names = labels(trained.config)
+    names = trained.names
     facts = {
         "title": f"{names['model']} with pooling {names['pooling']} on {names['data']}, {config['split']} split",
         "checkpoint": str(trained.file), "epoch": trained.state.get("epoch"), "head": names["head"],
         "seed": trained.config["seed"], **chosen,
     }  # fmt: skip
-    written, figures = report.write(
+    written = report.write(
         evaluation, trained.folder / "eval", config["split"], trained.data.class_names, facts,
-        _costs(trained, settings["batch_size"]), versions(),
+        _costs(trained), versions(),
     )  # fmt: skip
     if (trained.folder / "config.yaml").exists():
-        log_evaluation(trained.folder, written.json.stem, evaluation, figures)
+        log_evaluation(trained.folder, written, evaluation)
     return written, evaluation
 
 
-def log_evaluation(folder: Path, stem: str, evaluation: Evaluation, figures: dict[str, Figure]) -> None:
+def log_evaluation(folder: Path, written: report.Written, evaluation: Evaluation) -> None:
     """An evaluation's scalars and pictures, for TensorBoard, as `eval-test/...` beside the run's own."""
     from torch.utils.tensorboard import SummaryWriter
 
+    stem = written.json.stem
     with SummaryWriter(folder, filename_suffix=f".eval-{stem}") as writer:
         for name, figure in evaluation.figures.items():
             if figure["value"] is not None:
                 writer.add_scalar(f"eval-{stem}/{name}", figure["value"])
-        for name, figure in figures.items():
-            writer.add_figure(f"eval-{stem}/{name}", figure)
+        for name, file in written.pictures.items():
+            with Image.open(file) as picture:
+                writer.add_image(f"eval-{stem}/{name}", np.asarray(picture.convert("RGB")), dataformats="HWC")
 
 
-def _costs(trained: Trained, batch_size: int) -> dict[str, Any]:
-    images, _, _ = next(trained.data.evaluation_batches("test", batch_size))
+def _costs(trained: Trained) -> dict[str, Any]:
+    """At the batch size of training, which the device is known to hold."""
+    images, _, _ = next(trained.data.evaluation_batches("test"))
     batch = preparer(trained.net, trained.data)(images)
     costs = {"parameters": efficiency.parameters(trained.net), "flops": efficiency.flops(trained.net, batch)}
     return costs | {k: v for k, v in efficiency.throughput(trained.net, batch).items() if v is not None}

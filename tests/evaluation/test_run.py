@@ -37,9 +37,9 @@ def test_any_network_is_evaluated_and_written_and_nothing_is_lost(digits, tmp_pa
     assert {"accuracy", "consistency", "flip_rate", "consistency_subpixel", "cam_equivariance", "deletion",
             "local_equivariance_error"} <= set(result.figures)  # fmt: skip
     arguments = (digits.class_names, {"title": "mine <&>"}, {"parameters": 7}, {"torch": torch.__version__})
-    first, _ = report.write(result, tmp_path, "test", *arguments)
+    first = report.write(result, tmp_path, "test", *arguments)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    second, _ = report.write(result, tmp_path, "test", *arguments)
+    second = report.write(result, tmp_path, "test", *arguments)
     assert all(file.read_bytes() == content for file, content in before.items())
     names = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
     pictures = ("grid", "diagonal", "distance", "cams")
@@ -77,7 +77,7 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(digits, tmp_path):
     assert "leave nothing of 32x32" in result.failures["zero"]
     assert "no spatial map" in result.failures["cam"]
     assert {"consistency", "local_equivariance_error"} <= set(result.figures)
-    written, _ = report.write(result, tmp_path, "val", digits.class_names, {}, {}, {})
+    written = report.write(result, tmp_path, "val", digits.class_names, {}, {}, {})
     assert written.report.name == "report-val.html"
     assert "no spatial map" in written.report.read_text()
     assert json.loads(written.json.read_text())["failed"] == result.failures
@@ -142,7 +142,7 @@ def test_segmentation_has_pairs_and_its_own_figures(tmp_path):
     assert not result.failures
     assert {"shift_equivariance", "shift_equivariance_zero", "cam_equivariance", "pointing_game"} <= set(result.figures)
     assert "deletion" not in result.figures
-    written, _ = report.write(result, tmp_path, "test", data.class_names, {}, {}, {})
+    written = report.write(result, tmp_path, "test", data.class_names, {}, {}, {})
     assert set(written.pictures) == {"cams", "pairs"}
 
 
