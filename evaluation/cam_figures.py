@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from datamodules.transforms import roll, translate
 from evaluation.intervals import Estimate, wilson
 from evaluation.metrics import Counts, Ratio
-from evaluation.protocols import Predict
+from evaluation.views import Predict
 
 IOUS = (0.3, 0.5, 0.7)
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(20))
@@ -149,6 +149,30 @@ class CamEquivariance(Ratio):
     @staticmethod
     def counts(*tensors: Tensor, figure: str) -> Counts:  # pyright: ignore[reportIncompatibleVariableOverride]
         return cam_equivariance(*tensors)[figure]
+
+
+class Deletion(Ratio):
+    """`deletion_insertion` over `update(images, maps, classes)`; `predict`, `fill` and `steps` as there."""
+
+    kind = "share"
+    higher_is_better = False
+    counts = staticmethod(
+        lambda images, maps, classes, predict, **options: deletion_insertion(predict, images, maps, classes, **options)[
+            "deletion"
+        ]
+    )
+
+
+class Insertion(Ratio):
+    """The same for insertion."""
+
+    kind = "share"
+    higher_is_better = True
+    counts = staticmethod(
+        lambda images, maps, classes, predict, **options: deletion_insertion(predict, images, maps, classes, **options)[
+            "insertion"
+        ]
+    )
 
 
 class PointingGame(Ratio):

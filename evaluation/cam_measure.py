@@ -24,8 +24,8 @@ from evaluation.cam_figures import (
 )
 from evaluation.layers import Batches
 from evaluation.metrics import Counts, Kind, Ratio
-from evaluation.protocols import Batch, Protocol, check_larger, floating
 from evaluation.shift import Measurement, as_json
+from evaluation.views import Batch, Protocol, check_larger, floating
 
 KINDS: dict[str, Kind] = {
     "cam_equivariance": "mean",

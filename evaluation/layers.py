@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from datamodules.transforms import roll
 from evaluation.metrics import Counts, Ratio
 from evaluation.moves import fourier_derivative, fourier_shift
-from evaluation.protocols import Batch, Predict, Protocol, check_larger, floating
 from evaluation.shift import Measurement, as_json
+from evaluation.views import Batch, Predict, Protocol, check_larger, floating
 
 Batches = Iterable[tuple[Tensor, Tensor, Tensor]]
 

@@ -89,6 +89,7 @@ def evaluate(
     seed: int = 0,
     split: str = "test",
     limit: int | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
     progress: Progress | None = None,
     **settings: dict[str, Any],
 ) -> Evaluation:
@@ -99,6 +100,8 @@ def evaluate(
     Args:
         also: "cam", figures of class activation maps; "layers", distances around the sites and the local error.
         split: "train", "val" or "test". limit: only the first so many images.
+        prepare: images (N, C, H, W), uint8 or in [0, 1], to what the network takes, on its device; None: normalised by
+            the data's own mean and deviation.
         settings: by protocol, e.g. `circular={"m": 3, "repeats": 5}`, `cam={"method": "layer_cam"}`.
     Raises:
         ValueError, TypeError: settings that are not allowed, or a network that does not fit the data.
@@ -119,7 +122,12 @@ def evaluate(
 
     count = min(data.sizes[split], limit or data.sizes[split])
     done, total = 0, count + sum(protocol.passes(count, segmentation) for protocol in (*shifts, *further))
-    prepare, predict = preparer(net, data), predictor(net, data)
+    prepare = prepare or preparer(net, data)
+    net.eval()
+
+    def predict(images: Tensor) -> Tensor:
+        return net(prepare(images))
+
     device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
 
     def counted(seen: int) -> None:
@@ -192,7 +200,8 @@ def _pairs(
     predict: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor, Tensor], seed: int
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     from datamodules.transforms import roll
-    from evaluation.protocols import Circular, offsets
+    from evaluation.protocols import Circular
+    from evaluation.views import offsets
 
     images, _, indices = batch
     m = Circular().m

@@ -16,7 +16,8 @@ from datamodules.dataset import UNLABELLED
 from evaluation import metrics
 from evaluation.intervals import Estimate
 from evaluation.metrics import Counts, Ratio
-from evaluation.protocols import PROTOCOLS, Batch, Circular, Crop, Grid, Predict, Protocol, Zero
+from evaluation.protocols import PROTOCOLS, Circular, Crop, Grid, Zero
+from evaluation.views import Batch, Predict, Protocol
 from pooling.options import did_you_mean
 
 __all__ = [

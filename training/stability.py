@@ -7,8 +7,9 @@ from pytorch_lightning.callbacks import Callback
 from datamodules.module import ImageData
 from evaluation.efficiency import evaluating
 from evaluation.metrics import Ratio
-from evaluation.protocols import Batch, Circular, Crop
+from evaluation.protocols import Circular, Crop
 from evaluation.run import predictor
+from evaluation.views import Batch
 
 FEWEST, MOST, SHARE = 128, 1000, 0.02  # validation images: this share of the training images, within these bounds
 

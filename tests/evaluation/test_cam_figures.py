@@ -10,7 +10,9 @@ from evaluation import cam_figures
 from evaluation.cam_figures import (
     THRESHOLDS,
     CamEquivariance,
+    Deletion,
     EnergyInMask,
+    Insertion,
     MaxBoxAcc,
     PointingGame,
     box_ious,
@@ -113,6 +115,10 @@ def test_deletion_and_insertion_of_a_network_that_looks_at_one_pixel():
     assert area[0].item() == pytest.approx(0.25 + 0.5 * 0.5 / 64)
     assert area[1].item() == pytest.approx(0.25 + 0.5 * 36.5 / 64)
     assert found["insertion"][0][0].item() == pytest.approx(0.75)  # blurred, a bright image is bright
+    for metric, name in ((Deletion, "deletion"), (Insertion, "insertion")):
+        figure = metric(predict=predict, fill=torch.zeros(1), steps=64)
+        figure.update(images, maps, torch.zeros(2).long())
+        assert figure.estimate().value == pytest.approx(found[name][0].mean().item())
 
 
 def test_blur_keeps_the_mean_and_is_scipys():

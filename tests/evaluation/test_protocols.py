@@ -7,8 +7,9 @@ from torch import Tensor
 
 from datamodules.transforms import roll, translate
 from evaluation import moves
-from evaluation.protocols import PROTOCOLS, Batch, Circular, Crop, Grid, Rotation, Scale, Subpixel, Zero, offsets
+from evaluation.protocols import PROTOCOLS, Circular, Crop, Grid, Rotation, Scale, Subpixel, Zero
 from evaluation.shift import evaluate_shift
+from evaluation.views import Batch, offsets
 from tests.evaluation.networks import batches, columns_bright, one_pixel
 
 # Offsets

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluation.protocols import offsets
 from evaluation.shift import PROTOCOLS, Circular, Crop, Grid, Zero, evaluate_shift, measure, passes
+from evaluation.views import offsets
 from tests.evaluation.networks import batches, columns_bright, one_pixel
 
 # Figures of classifiers
