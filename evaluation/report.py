@@ -52,6 +52,8 @@ MEANINGS = {
     "max_box_acc_70": "the same with IoU >= 0.7",
 }
 
+UNBOUNDED = ("loss", "local_equivariance_error", "cam_equivariance_l2", "cam_displacement")  # no share of a whole
+
 
 class Written(NamedTuple):
     """Where an evaluation has been written."""
@@ -166,7 +168,7 @@ def _row(name: str, figure: Mapping[str, Any]) -> str:
     bounds, bar = "", ""
     if low is not None and high is not None and value is not None:
         bounds = f"{low:.4f} .. {high:.4f}"
-        if low >= 0 and high <= 1:
+        if low >= 0 and high <= 1 and name not in UNBOUNDED:
             bar = (
                 f"<span class='bar'><i style='left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%'></i>"
                 f"<b style='left:{100 * value:.2f}%'></b></span>"
