@@ -2,6 +2,7 @@
 
 python compare.py runs/
 python compare.py runs/digits runs/fashion_mnist --sort consistency --csv comparison.csv --plot comparison.png
+python compare.py runs/ --baseline native --html comparison.html
 """
 
 import argparse
@@ -17,12 +18,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders that hold runs, at any depth")
     parser.add_argument("--sort", metavar="COLUMN", help="sort by this column, best first (default: accuracy)")
+    parser.add_argument("--baseline", metavar="POOLING", help="differences from this pooling, paired by seed")
     parser.add_argument("--csv", metavar="FILE", help="write all figures: mean, half width of the interval, seeds")
     parser.add_argument("--plot", metavar="FILE", help="draw accuracy against consistency (.png, .svg or .pdf)")
+    parser.add_argument("--html", metavar="FILE", help="one page with all tables and the plot")
+    parser.add_argument("--latex", metavar="FILE", help="the tables for LaTeX (booktabs)")
     parser.add_argument("--traceback", action="store_true", help="show the stack trace of an error")
     options = parser.parse_args(arguments)
     try:
-        compare(options.folders, options.sort, options.csv, options.plot)
+        compare(**{name: value for name, value in vars(options).items() if name != "traceback"})
     except KeyboardInterrupt:
         return INTERRUPTED
     except (ValueError, OSError) as error:
@@ -33,11 +37,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def compare(folders: list[str], sort: str | None, csv: str | None, plot: str | None) -> None:
+def compare(
+    folders: list[str],
+    sort: str | None = None,
+    baseline: str | None = None,
+    csv: str | None = None,
+    plot: str | None = None,
+    html: str | None = None,
+    latex: str | None = None,
+) -> None:
     from evaluation import comparison
 
     summary = comparison.summarise(comparison.load(folders))
-    comparison.render(summary, sort)
+    comparison.render(summary, sort, baseline)
     if csv:
         comparison.write_csv(summary, csv, sort)
         print(f"figures: {csv}")
@@ -46,6 +58,14 @@ def compare(folders: list[str], sort: str | None, csv: str | None, plot: str | N
 
         scatter.write(summary, plot)
         print(f"plot: {plot}")
+    if html or latex:
+        from evaluation import exports, paired
+
+        below = paired.differences(summary, baseline, sort)[0] if baseline else []
+        for file, write in ((html, exports.write_html), (latex, exports.write_latex)):
+            if file:
+                write(summary, file, sort, below, baseline)
+                print(f"tables: {file}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ def main(config: dict[str, Any], overrides: list[str]) -> tuple[Path, None]:
     from training.testing import evaluate_checkpoint
 
     with EvaluationProgress() as progress:
-        file, figures = evaluate_checkpoint(config, progress)
-    print_figures(file, figures)
-    return file, None
+        written, evaluation = evaluate_checkpoint(config, progress)
+    print_figures(written, evaluation)
+    return written.json, None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from typing import Any
 from pooling.options import did_you_mean
 
 # Arguments that hold a path: Hydra's grammar would trip over spaces, commas and equal signs in them.
-PATHS = re.compile(r"^(run|checkpoint|resume|runs|data\.root|model\.weights)=(?!['\"])(.*)$", re.DOTALL)
+PATHS = re.compile(
+    r"^(run|checkpoint|resume|runs|output|data\.root|model\.weights|images(?==[^\[]))=(?!['\"])(.*)$", re.DOTALL
+)
 INTERRUPTED = 130
 
 Function = Callable[[dict[str, Any], list[str]], tuple[Path | None, Any]]

@@ -5,7 +5,7 @@ render(summarise(load(["runs"])), sort="accuracy")
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,8 @@ from evaluation.results import MAIN, NAMES, Run, Runs, load
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from evaluation.paired import Difference
 
 __all__ = ["Row", "Stat", "Summary", "arrange", "load", "render", "report", "summarise", "write_csv"]
 
@@ -25,13 +27,19 @@ SHOWN = {
     "consistency": "consistency",
     "consistency_circular": "consistency\ncircular",
     "accuracy_worst_shift": "worst-shift\naccuracy",
+    "cam_equivariance": "CAM equi-\nvariance",
     "shift_equivariance": "shift equi-\nvariance",
     "parameters": "param-\neters",
     "train_images_per_second": "images/s\ntraining",
+    "inference_images_per_second": "images/s\ninference",
 }
 WIDTH = 120
-COUNTS = ("parameters", "flops", "train_images_per_second", "seconds", "epochs")  # shown as 61.7k, without interval
-LESS_IS_BETTER = ("loss", "mean_probability_change", "parameters", "flops", "seconds", "epochs")
+SPEEDS = ("train_images_per_second", "inference_images_per_second")
+COUNTS = ("parameters", "flops", *SPEEDS, "seconds", "epochs")  # shown as 61.7k, without interval
+LESS_IS_BETTER = (
+    "loss", "mean_probability_change", "top1_change_1px", "flip_rate", "probability_wobble", "local_equivariance_error",
+    "cam_equivariance_l2", "cam_displacement", "deletion", "parameters", "flops", "seconds", "epochs",
+)  # fmt: skip
 
 
 class Stat(NamedTuple):
@@ -53,6 +61,7 @@ class Row:
     settings: str
     seeds: int
     figures: dict[str, Stat]
+    values: dict[str, dict[int, float]] = field(default_factory=dict)  # by figure and seed
 
     @property
     def main(self) -> str:
@@ -120,25 +129,35 @@ def arrange(summary: Summary, sort: str | None = None) -> list[Row]:
     return sorted(summary.rows, key=key)
 
 
-def render(summary: Summary, sort: str | None = None) -> None:
+def render(summary: Summary, sort: str | None = None, baseline: str | None = None) -> None:
     """Print the comparison, as wide as the terminal or, where the output is none, 120 columns."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
-    console.print(report(summary, sort))
+    console.print(report(summary, sort, baseline))
 
 
-def report(summary: Summary, sort: str | None = None) -> "RenderableType":
-    """One table for each data set (and task), followed by the notes, for rich to print."""
+def report(summary: Summary, sort: str | None = None, baseline: str | None = None) -> "RenderableType":
+    """One table for each data set (and task), with its differences from the baseline, then the notes, for rich."""
     from rich.console import Group
     from rich.text import Text
 
     rows = arrange(summary, sort)
     tables = dict.fromkeys((row.main, row.data) for row in rows)
-    parts = [_table([row for row in rows if (row.main, row.data) == table], sort) for table in tables]
     notes = list(summary.notes)
+    paired: Sequence[Difference] = ()
+    if baseline is not None:
+        from evaluation.paired import NOTE, differences
+
+        paired, further = differences(summary, baseline, sort)
+        notes += [*further, NOTE.format(baseline=baseline)]
+    parts: list[Any] = []
+    for table in tables:
+        parts.append(_table([row for row in rows if (row.main, row.data) == table], sort))
+        if own := [d for d in paired if (d.row.main, d.row.data) == table]:
+            parts.append(_paired_table(own, f"{table[1]}, difference from {baseline}"))
     if any(row.seeds > 1 for row in rows):
         notes.insert(0, "±: half the width of the 95% interval over seeds (Student's t)")
     return Group(*parts, *(Text(note, style="dim") for note in notes))
@@ -175,12 +194,12 @@ def _variants(group: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def _row(runs: Sequence[Run], settings: str) -> Row:
-    figures: dict[str, list[float]] = {}
+    values: dict[str, dict[int, float]] = {}
     for run in runs:
         for name, value in run.figures().items():
-            figures.setdefault(name, []).append(value)
-    stats = {name: Stat(*student_t(values), len(values)) for name, values in figures.items()}
-    return Row(*runs[0].names, settings, len(runs), stats)
+            values.setdefault(name, {})[run.results["seed"]] = value
+    stats = {name: Stat(*student_t(list(own.values())), len(own)) for name, own in values.items()}
+    return Row(*runs[0].names, settings, len(runs), stats, values)
 
 
 def _table(rows: Sequence[Row], sort: str | None) -> "RenderableType":
@@ -204,12 +223,32 @@ def _table(rows: Sequence[Row], sort: str | None) -> "RenderableType":
         table.add_column(SHOWN.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
     for row in rows:
         texts = (row.label if name == "pooling" else getattr(row, name) for name in names)
-        cells = (_cell(name, row.figures.get(name)) for name in shown)
+        cells = (cell(name, row.figures.get(name)) for name in shown)
         table.add_row(*texts, str(row.seeds), *cells)
     return table
 
 
-def _cell(name: str, stat: Stat | None) -> str:
+def _paired_table(paired: "Sequence[Difference]", title: str) -> "RenderableType":
+    from rich import box
+    from rich.table import Table
+
+    from evaluation.exports import signed
+    from evaluation.paired import columns
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    for name in ("model", "pooling"):
+        table.add_column(name, overflow="fold")
+    shown = columns(paired)
+    for name in shown:
+        table.add_column(SHOWN[name], justify="right", no_wrap=True)
+    for difference in paired:
+        row = difference.row
+        table.add_row(row.model, row.label, *(signed(name, difference.figures.get(name)) for name in shown))
+    return table
+
+
+def cell(name: str, stat: Stat | None) -> str:
+    """A figure in a table: `0.912 ±.008`, counts as `61.7k`."""
     if stat is None:
         return "-"
     if name in COUNTS:

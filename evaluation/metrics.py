@@ -7,8 +7,9 @@ trials, and its interval comes from the differences between images (`evaluation.
 is known of one image must come in one call. The metrics keep sums only: they add up over batches and processes.
 """
 
+from collections.abc import Callable
 from math import inf, nan
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -71,6 +72,31 @@ def accuracy_mean_shift(classes: Tensor, targets: Tensor) -> Counts:
     return (classes == targets[:, None]).sum(1), torch.full_like(targets, classes.shape[1])
 
 
+def probability_wobble(probabilities: Tensor) -> Counts:
+    """Largest less least probability of the true class over an image's shifts. Shape: (N, S) -> (N,), (N,)"""
+    change = probabilities.amax(1) - probabilities.amin(1)
+    return change, torch.ones_like(change)
+
+
+def top1_change_1px(classes: Tensor) -> Counts:
+    """How often a shift by one pixel, up, down, left or right, changes the class (Azulay & Weiss 2019, section 2).
+
+    Shape: classes at every shift of a square grid, the unshifted one in its middle, (N, side, side) -> (N,), (N,)
+    """
+    m = classes.shape[1] // 2
+    shifted = torch.stack([classes[:, m + y, m + x] for y, x in ((-1, 0), (1, 0), (0, -1), (0, 1))], 1)
+    return (shifted != classes[:, m, m, None]).sum(1), torch.full_like(classes[:, 0, 0], 4)
+
+
+def flip_rate(classes: Tensor) -> Counts:
+    """How often the class differs between consecutive frames of a path (Hendrycks & Dietterich 2019, section 4.2).
+
+    Shape: the T frames' classes (N, T) -> (N,), (N,)
+    """
+    flips = classes[:, 1:] != classes[:, :-1]
+    return flips.sum(1), torch.full_like(classes[:, 0], flips.shape[1])
+
+
 def pixel_accuracy(classes: Tensor, masks: Tensor) -> Counts:
     """Labelled pixels whose class is right. Shape: (N, H, W), (N, H, W) -> (N,), (N,)"""
     labelled = masks != UNLABELLED
@@ -126,20 +152,23 @@ def mean_iou(intersections: Tensor, unions: Tensor) -> Estimate:
 class Ratio(Metric):
     """Sum of hits over sum of trials: `update(hits, trials)` takes them per image, (N,) each.
 
+    A subclass names its pure function: `update` takes that function's tensors, the constructor its other arguments.
     `compute()` gives the value for a logger, `estimate()` with its interval. Both reduce over processes.
     """
 
     is_differentiable = False
     full_state_update = False
-    kind: ClassVar[Kind] = "rate"
+    counts: ClassVar[Callable[..., Counts]] = staticmethod(lambda hits, trials: (hits, trials))
+    kind: Kind = "rate"
     moments: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind | None = None, **options: Any) -> None:
         super().__init__()
+        self.kind, self.options = kind or self.kind, options
         self.add_state("moments", torch.zeros(6, dtype=torch.float64), "sum")
 
-    def update(self, hits: Tensor, trials: Tensor) -> None:
-        self.moments += _moments(hits, trials).to(self.moments.device)
+    def update(self, *tensors: Tensor) -> None:
+        self.moments += _moments(*type(self).counts(*tensors, **self.options)).to(self.moments.device)
 
     def compute(self) -> Tensor:
         return (self.moments[1] / self.moments[2]).float()
@@ -153,13 +182,7 @@ class Accuracy(Ratio):
     """`accuracy` over `update(logits, targets)`; `top=5` for top-5 accuracy."""
 
     higher_is_better = True
-
-    def __init__(self, top: int = 1) -> None:
-        super().__init__()
-        self.top = top
-
-    def update(self, logits: Tensor, targets: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*accuracy(logits, targets, self.top))
+    counts = staticmethod(accuracy)
 
 
 class Loss(Ratio):
@@ -167,18 +190,14 @@ class Loss(Ratio):
 
     kind = "mean"
     higher_is_better = False
-
-    def update(self, logits: Tensor, targets: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*loss(logits, targets))
+    counts = staticmethod(loss)
 
 
 class Consistency(Ratio):
     """`consistency` over `update(first, second)`, predicted classes (N,) or (N, R)."""
 
     higher_is_better = True
-
-    def update(self, first: Tensor, second: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*consistency(first, second))
+    counts = staticmethod(consistency)
 
 
 class MeanProbabilityChange(Ratio):
@@ -186,51 +205,57 @@ class MeanProbabilityChange(Ratio):
 
     kind = "share"
     higher_is_better = False
-
-    def update(self, first: Tensor, second: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*mean_probability_change(first, second))
+    counts = staticmethod(mean_probability_change)
 
 
 class AccuracyWorstShift(Ratio):
     """`accuracy_worst_shift` over `update(classes, targets)`, (N, S) and (N,)."""
 
     higher_is_better = True
-
-    def update(self, classes: Tensor, targets: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*accuracy_worst_shift(classes, targets))
+    counts = staticmethod(accuracy_worst_shift)
 
 
 class AccuracyMeanShift(Ratio):
     """`accuracy_mean_shift` over `update(classes, targets)`, (N, S) and (N,)."""
 
     higher_is_better = True
+    counts = staticmethod(accuracy_mean_shift)
 
-    def update(self, classes: Tensor, targets: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*accuracy_mean_shift(classes, targets))
+
+class ProbabilityWobble(Ratio):
+    """`probability_wobble` over `update(probabilities)`, (N, S)."""
+
+    kind = "share"
+    higher_is_better = False
+    counts = staticmethod(probability_wobble)
+
+
+class Top1Change(Ratio):
+    """`top1_change_1px` over `update(classes)`, (N, side, side)."""
+
+    higher_is_better = False
+    counts = staticmethod(top1_change_1px)
+
+
+class FlipRate(Ratio):
+    """`flip_rate` over `update(classes)`, (N, T)."""
+
+    higher_is_better = False
+    counts = staticmethod(flip_rate)
 
 
 class PixelAccuracy(Ratio):
     """`pixel_accuracy` over `update(classes, masks)`, (N, H, W) each."""
 
     higher_is_better = True
-
-    def update(self, classes: Tensor, masks: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().update(*pixel_accuracy(classes, masks))
+    counts = staticmethod(pixel_accuracy)
 
 
 class ShiftEquivariance(Ratio):
-    """`shift_equivariance` over `update(classes, shifted, dy, dx)`."""
+    """`shift_equivariance` over `update(classes, shifted, dy, dx)`; `wrap` as there."""
 
     higher_is_better = True
-
-    def __init__(self, wrap: bool) -> None:
-        super().__init__()
-        self.wrap = wrap
-
-    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, classes: Tensor, shifted: Tensor, dy: Tensor, dx: Tensor
-    ) -> None:
-        super().update(*shift_equivariance(classes, shifted, dy, dx, self.wrap))
+    counts = staticmethod(shift_equivariance)
 
 
 class MeanIoU(Metric):
@@ -266,9 +291,9 @@ class MeanIoU(Metric):
 
 
 def _moments(hits: Tensor, trials: Tensor) -> Tensor:
-    """The sums over images of 1, h, t, h^2, h t, t^2: (6,)."""
+    """The sums over images of 1 (of those with trials), h, t, h^2, h t, t^2: (6,)."""
     h, t = hits.double(), trials.double()
-    return torch.stack((torch.ones_like(h), h, t, h * h, h * t, t * t)).sum(1)
+    return torch.stack(((t > 0).double(), h, t, h * h, h * t, t * t)).sum(1)
 
 
 def _ratio(moments: Tensor, kind: Kind) -> Estimate:

@@ -1,98 +1,22 @@
 """Shift protocols: how the views of an image are made, and which figures they give.
 
-Letters: N images of a batch, K classes, (H, W) the images' size, m the protocol's range in pixels.
-
-An image's offsets are a pure function of (seed, image index, repeat, protocol): figures do not depend on batch size,
-order, worker count or device count. Shifting is done in batches, in pixel space, before the network's normalisation.
+Letters: N images of a batch, (H, W) the images' size, m the protocol's range in pixels. Shifting is done in batches, in
+pixel space, before the network's normalisation.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.transforms import crop, pad_border, roll, translate
-from evaluation import metrics
-from pooling import philox
-
-Predict = Callable[[Tensor], Tensor]
-Figures = dict[str, metrics.Ratio | metrics.MeanIoU]
-
-
-def offsets(stream: int, seed: int, indices: Tensor, repeat: int, count: int) -> Tensor:
-    """Four independent integers for each image, uniform in [0, count), in one draw for the whole batch.
-
-    Philox: seed, stream and repeat give the key, and an image's index is the counter of its block of four numbers.
-    Blocks are computed in a row: a batch costs what the range of its indices costs (a range of 50,000: milliseconds).
-
-    Shape: indices (N,) -> (4, N), on the CPU
-    """
-    low, high = philox.bits(torch.tensor(seed), 2, first=2 * (16 * repeat + stream))
-    first, last = int(indices.min()), int(indices.max())
-    if first < 0:
-        raise ValueError(f"image indices must be >= 0, got {first}")
-    blocks = philox.bits(low | high << 32, 4 * (last - first + 1), first=4 * first).view(-1, 4)
-    # Exact, unlike a product of floats; the bias is below count * 2^-32.
-    return (blocks[indices - first] * count >> 32).T
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How views of an image are made, and which figures they give."""
-
-    name: ClassVar[str]
-    stream: ClassVar[int | None] = None  # keeps its random numbers apart from other protocols'; None: it has none
-    fill: ClassVar[str | None] = None  # what enters where an image has moved away
-    segments: ClassVar[bool] = False  # whether it has a figure for segmentation
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is None and field.default is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"protocol {self.name!r}: {field.name} must be an integer >= 1, got {value!r}")
-
-    def check(self, H: int, W: int) -> None:
-        """Raise ValueError if images of this size are too small."""
-
-    def parameters(self, H: int, W: int) -> dict[str, Any]:
-        """What a reader needs, beside the seed, to make the same views of images of this size."""
-        return {"name": self.name, **dataclasses.asdict(self)} | ({"fill": self.fill} if self.fill else {})
-
-    def passes(self, images: int, segmentation: bool = False) -> int:
-        """How many images the network sees beside the plain ones."""
-        raise NotImplementedError
-
-    def figures(self, segmentation: bool) -> Figures:
-        """The metrics, empty, by the figure's name."""
-        raise NotImplementedError
-
-    def update(self, figures: Figures, predict: Predict, batch: "Batch", seed: int) -> None:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images (N, C, H, W), targets (N,) or (N, H, W), indices (N,), the plain images' logits (N, K) or (N, K, H, W).
-
-    Targets are on the logits' device, indices on the CPU.
-    """
-
-    images: Tensor
-    targets: Tensor
-    indices: Tensor
-    logits: Tensor
-
-    def draw(self, protocol: Protocol, seed: int, repeat: int, count: int) -> Tensor:
-        """`offsets` of the batch's images, (4, N), on the images' device."""
-        assert protocol.stream is not None
-        return offsets(protocol.stream, seed, self.indices, repeat, count).to(self.images.device, non_blocking=True)
+from evaluation import metrics, moves
+from evaluation.metrics import Kind
+from evaluation.views import Batch, Measured, Predict, Protocol, check_larger, floating
 
 
 @dataclass(frozen=True)
@@ -126,14 +50,17 @@ class Crop(Protocol):
     def passes(self, images: int, segmentation: bool = False) -> int:
         return 2 * self.repeats * images
 
-    def figures(self, segmentation: bool) -> Figures:
-        return {"consistency": metrics.Consistency(), "mean_probability_change": metrics.MeanProbabilityChange()}
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
+        return {"consistency": "rate", "mean_probability_change": "share"}
 
-    def update(self, figures: Figures, predict: Predict, batch: Batch, seed: int) -> None:
+    def measure(self, predict: Predict, batch: Batch, seed: int) -> Measured:
         pairs = [tuple(map(predict, self.views(batch, seed, repeat))) for repeat in range(self.repeats)]
         first, second = (torch.stack(logits, 1) for logits in zip(*pairs, strict=True))
-        figures["consistency"].update(first.argmax(-1), second.argmax(-1))
-        figures["mean_probability_change"].update(first, second)
+        counts = {
+            "consistency": metrics.consistency(first.argmax(-1), second.argmax(-1)),
+            "mean_probability_change": metrics.mean_probability_change(first, second),
+        }
+        return Measured(batch.indices, counts)
 
 
 @dataclass(frozen=True)
@@ -149,6 +76,9 @@ class Circular(Protocol):
     stream = 1
     segments = True
 
+    def check(self, H: int, W: int) -> None:
+        check_larger(self, self.m, H, W)
+
     def views(self, batch: Batch, seed: int, repeat: int) -> tuple[Tensor, Tensor]:
         """Shape: (N, C, H, W), twice"""
         dy, dx, other_dy, other_dx = batch.draw(self, seed, repeat, 2 * self.m + 1) - self.m
@@ -157,60 +87,127 @@ class Circular(Protocol):
     def passes(self, images: int, segmentation: bool = False) -> int:
         return (1 if segmentation else 2) * self.repeats * images
 
-    def figures(self, segmentation: bool) -> Figures:
-        if segmentation:
-            return {"shift_equivariance": metrics.ShiftEquivariance(wrap=True)}
-        return {"consistency_circular": metrics.Consistency()}
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
+        return {"shift_equivariance" if segmentation else "consistency_circular": "rate"}
 
-    def update(self, figures: Figures, predict: Predict, batch: Batch, seed: int) -> None:
-        if "shift_equivariance" in figures:
-            return _update_equivariance(figures["shift_equivariance"], self, roll, predict, batch, seed)
+    def measure(self, predict: Predict, batch: Batch, seed: int) -> Measured:
+        if batch.targets.dim() == 3:
+            return _measure_equivariance("shift_equivariance", self, roll, predict, batch, seed)
         pairs = [tuple(map(predict, self.views(batch, seed, repeat))) for repeat in range(self.repeats)]
         first, second = (torch.stack([p.argmax(1) for p in logits], 1) for logits in zip(*pairs, strict=True))
-        figures["consistency_circular"].update(first, second)
+        return Measured(batch.indices, {"consistency_circular": metrics.consistency(first, second)})
 
 
 @dataclass(frozen=True)
-class Zero(Protocol):
+class Moved(Protocol):
+    """The image against a moved copy of itself: what the protocols below have in common."""
+
+    repeats: int = 5
+
+    def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
+        """The moved copies. Shape: (N, C, H, W)"""
+        raise NotImplementedError
+
+    def passes(self, images: int, segmentation: bool = False) -> int:
+        return self.repeats * images
+
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
+        return {f"consistency_{self.name}": "rate"}
+
+    def measure(self, predict: Predict, batch: Batch, seed: int) -> Measured:
+        moved = (self.move(batch, seed, repeat) for repeat in range(self.repeats))
+        classes = torch.stack([predict(images).argmax(1) for images in moved], 1)
+        plain = batch.logits.argmax(1, keepdim=True).expand_as(classes)
+        counts = {
+            f"consistency_{self.name}": metrics.consistency(plain, classes),
+            f"accuracy_{self.name}": metrics.accuracy_mean_shift(classes, batch.targets),
+        }
+        return Measured(batch.indices, {name: counts[name] for name in self.figures(segmentation=False)})
+
+
+@dataclass(frozen=True)
+class Zero(Moved):
     """The image against its translate by offsets uniform in [-m, m], filled with zeros (after Azulay & Weiss 2019).
 
     For segmentation the pixels that are in both count.
     """
 
     m: int = 3
-    repeats: int = 5
     name = "zero"
     stream = 2
     fill = "zeros"
     segments = True
 
     def check(self, H: int, W: int) -> None:
-        _check_larger(self, self.m, H, W)
+        check_larger(self, self.m, H, W)
 
-    def views(self, batch: Batch, seed: int, repeat: int) -> tuple[Tensor, Tensor]:
-        """Shape: (N, C, H, W), twice"""
+    def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
         dy, dx = (batch.draw(self, seed, repeat, 2 * self.m + 1) - self.m)[:2]
-        return batch.images, translate(batch.images, dy, dx)
+        return translate(batch.images, dy, dx)
 
-    def passes(self, images: int, segmentation: bool = False) -> int:
-        return self.repeats * images
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
+        return {"shift_equivariance_zero": "rate"} if segmentation else super().figures(segmentation)
 
-    def figures(self, segmentation: bool) -> Figures:
-        if segmentation:
-            return {"shift_equivariance_zero": metrics.ShiftEquivariance(wrap=False)}
-        return {"consistency_zero": metrics.Consistency()}
+    def measure(self, predict: Predict, batch: Batch, seed: int) -> Measured:
+        if batch.targets.dim() == 3:
+            return _measure_equivariance("shift_equivariance_zero", self, translate, predict, batch, seed)
+        return super().measure(predict, batch, seed)
 
-    def update(self, figures: Figures, predict: Predict, batch: Batch, seed: int) -> None:
-        if "shift_equivariance_zero" in figures:
-            return _update_equivariance(figures["shift_equivariance_zero"], self, translate, predict, batch, seed)
-        views = (self.views(batch, seed, repeat)[1] for repeat in range(self.repeats))
-        second = torch.stack([predict(view).argmax(1) for view in views], 1)
-        figures["consistency_zero"].update(batch.logits.argmax(1, keepdim=True).expand_as(second), second)
+
+@dataclass(frozen=True)
+class Subpixel(Moved):
+    """The image against its circular shift by real offsets uniform in [-m, m), by the DFT's phase (Michaeli 2023)."""
+
+    m: int = 3
+    name = "subpixel"
+    stream = 3
+
+    def check(self, H: int, W: int) -> None:
+        check_larger(self, self.m, H, W)
+
+    def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
+        dy, dx = (self.m * batch.draw_real(self, seed, repeat))[:2]
+        return moves.fourier_shift(floating(batch.images), dy, dx)
+
+
+@dataclass(frozen=True)
+class Rotation(Moved):
+    """The image against itself turned about its centre by up to `degrees` either way, filled with zeros."""
+
+    degrees: int = 10
+    name = "rotation"
+    stream = 4
+    fill = "zeros"
+
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
+        return {"accuracy_rotation": "rate", "consistency_rotation": "rate"}
+
+    def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
+        return moves.turn(floating(batch.images), self.degrees * batch.draw_real(self, seed, repeat)[0])
+
+
+@dataclass(frozen=True)
+class Scale(Moved):
+    """The image against itself made larger or smaller about its centre, by up to `percent`, filled with zeros."""
+
+    percent: int = 10
+    name = "scale"
+    stream = 5
+    fill = "zeros"
+
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
+        return {"accuracy_scale": "rate", "consistency_scale": "rate"}
+
+    def move(self, batch: Batch, seed: int, repeat: int) -> Tensor:
+        return moves.zoom(floating(batch.images), 1 + self.percent / 100 * batch.draw_real(self, seed, repeat)[0])
 
 
 @dataclass(frozen=True)
 class Grid(Protocol):
-    """Every translate by offsets in [-m, m]^2, filled with zeros, of images with index < `limit` (Engstrom 2019)."""
+    """Every translate by offsets in [-m, m]^2, filled with zeros, of images with index < `limit` (Engstrom 2019).
+
+    The path of `flip_rate` is the grid's middle row: the image comes from the left, a pixel a frame.
+    """
 
     m: int = 3
     limit: int = 1000
@@ -218,51 +215,69 @@ class Grid(Protocol):
     fill = "zeros"
 
     def check(self, H: int, W: int) -> None:
-        _check_larger(self, self.m, H, W)
+        check_larger(self, self.m, H, W)
 
     def passes(self, images: int, segmentation: bool = False) -> int:
         return (2 * self.m + 1) ** 2 * min(images, self.limit)
 
-    def figures(self, segmentation: bool) -> Figures:
+    def figures(self, segmentation: bool) -> dict[str, Kind]:
         return {
-            "accuracy_worst_shift": metrics.AccuracyWorstShift(),
-            "accuracy_mean_shift": metrics.AccuracyMeanShift(),
+            "accuracy_worst_shift": "rate",
+            "accuracy_mean_shift": "rate",
+            "top1_change_1px": "rate",
+            "flip_rate": "rate",
+            "probability_wobble": "share",
         }
 
-    def update(self, figures: Figures, predict: Predict, batch: Batch, seed: int) -> None:
-        chosen = (batch.indices < self.limit).nonzero()[:, 0].to(batch.images.device)
-        if not len(chosen):
-            return
-        images, targets = batch.images[chosen], batch.targets[chosen.to(batch.targets.device)]
-        H, W = images.shape[-2:]
-        # All images move alike, so each shift is a view of one padded copy.
-        padded = F.pad(images, [self.m] * 4)
-        places = itertools.product(range(2 * self.m + 1), repeat=2)
-        classes = torch.stack([predict(padded[..., y : y + H, x : x + W]).argmax(1) for y, x in places], 1)
-        figures["accuracy_worst_shift"].update(classes, targets)
-        figures["accuracy_mean_shift"].update(classes, targets)
+    def measure(self, predict: Predict, batch: Batch, seed: int) -> Measured:
+        batch = batch.first(self.limit)
+        N, side = len(batch.indices), 2 * self.m + 1
+        if not N:
+            return Measured(batch.indices, {})
+        H, W = batch.images.shape[-2:]
+        # All images move alike, so each shift is a view of one padded copy; up and left first, as a window moves.
+        padded = F.pad(batch.images, [self.m] * 4)
+        classes, chances = [], []
+        for dy, dx in itertools.product(range(-self.m, self.m + 1), repeat=2):
+            y, x = self.m - dy, self.m - dx
+            logits = predict(padded[..., y : y + H, x : x + W])
+            classes.append(logits.argmax(1))
+            chances.append(logits.float().softmax(1).gather(1, batch.targets[:, None])[:, 0])
+        classes, chances = torch.stack(classes, 1), torch.stack(chances, 1)
+        square = classes.view(N, side, side)
+        counts = {
+            "accuracy_worst_shift": metrics.accuracy_worst_shift(classes, batch.targets),
+            "accuracy_mean_shift": metrics.accuracy_mean_shift(classes, batch.targets),
+            "top1_change_1px": metrics.top1_change_1px(square),
+            "flip_rate": metrics.flip_rate(square[:, self.m]),
+            "probability_wobble": metrics.probability_wobble(chances),
+        }
+        details = {
+            "right": square == batch.targets[:, None, None],
+            "same": square == square[:, self.m, self.m, None, None],
+            "probability": chances.view(N, side, side),
+        }
+        return Measured(batch.indices, counts, details)
 
 
-PROTOCOLS: dict[str, type[Protocol]] = {cls.name: cls for cls in (Crop, Circular, Zero, Grid)}
+PROTOCOLS: dict[str, type[Protocol]] = {
+    cls.name: cls for cls in (Crop, Circular, Zero, Subpixel, Grid, Rotation, Scale)
+}
 
 
-def _update_equivariance(
-    figure: metrics.Ratio | metrics.MeanIoU,
-    protocol: "Circular | Zero",
+def _measure_equivariance(
+    figure: str,
+    protocol: Circular | Zero,
     move: Callable[[Tensor, Tensor, Tensor], Tensor],
     predict: Predict,
     batch: Batch,
     seed: int,
-) -> None:
+) -> Measured:
     m, repeats = protocol.m, range(protocol.repeats)
-    moves = [(batch.draw(protocol, seed, repeat, 2 * m + 1) - m)[:2] for repeat in repeats]
+    shifts = [(batch.draw(protocol, seed, repeat, 2 * m + 1) - m)[:2] for repeat in repeats]
     # int16 holds any class, in a quarter of argmax's memory.
-    shifted = torch.stack([predict(move(batch.images, dy, dx)).argmax(1).to(torch.int16) for dy, dx in moves], 1)
-    dy, dx = torch.stack(moves, 2).to(shifted.device)
-    assert isinstance(figure, metrics.ShiftEquivariance)
-    figure.update(batch.logits.argmax(1).to(torch.int16), shifted, dy, dx)
-
-
-def _check_larger(protocol: Protocol, m: int, H: int, W: int) -> None:
-    if m >= min(H, W):
-        raise ValueError(f"protocol {protocol.name!r}: shifts of up to {m} pixels leave nothing of {H}x{W} images")
+    shifted = torch.stack([predict(move(batch.images, dy, dx)).argmax(1).to(torch.int16) for dy, dx in shifts], 1)
+    dy, dx = torch.stack(shifts, 2).to(shifted.device)
+    classes = batch.logits.argmax(1).to(torch.int16)
+    counts = metrics.shift_equivariance(classes, shifted, dy, dx, wrap=move is roll)
+    return Measured(batch.indices, {figure: counts})

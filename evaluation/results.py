@@ -61,7 +61,8 @@ def load(folders: Iterable[Path | str]) -> Runs:
         for file in sorted(folder.rglob("results.json")):
             if file.resolve() not in runs:
                 try:
-                    runs[file.resolve()] = _read(file)
+                    runs[file.resolve()] = run = _read(file)
+                    notes += _add_evaluations(run)
                 except (OSError, ValueError) as error:
                     notes.append(f"skipped {file}: {' '.join(str(error).split())}")
     if not runs:
@@ -84,6 +85,34 @@ def _read(file: Path) -> Run:
     stamp = file.parent.name.partition("-")[2]
     started = stamp if _is_stamp(stamp) else time.strftime("%Y%m%d-%H%M%S", time.localtime(written))
     return Run(file.parent, results, _settings(file.with_name("config.yaml")), (started, written))
+
+
+def _add_evaluations(run: Run) -> list[str]:
+    """Add what eval.py has measured on the test split and the training's own evaluation has not, the newest first.
+
+    Returns:
+        notes on evaluations that are left out.
+    """
+    notes: list[str] = []
+    known = set(run.results)
+    for file in sorted((run.folder / "eval").glob("test*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            values = {name: figure["value"] for name, figure in content["figures"].items() if "/" not in name}
+            whole = content.get("limit") is None
+            speeds = {name: v for name, v in content.get("efficiency", {}).items() if name.endswith("_per_second")}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            notes.append(f"skipped {file}: not an evaluation ({error})")
+            continue
+        # Devices round differently, which may turn an image; another checkpoint turns more.
+        own = next(name for name in MAIN if _is_number(run.results.get(name)))
+        if whole and abs(values.get(own, math.inf) - run.results[own]) > 0.005:
+            notes.append(f"skipped {file}: it is of another checkpoint than results.json")
+            continue
+        for name, value in (values | speeds).items():
+            if name not in known and _is_number(value):
+                run.results.setdefault(name, value)
+    return notes
 
 
 def _settings(file: Path) -> dict[str, Any] | None:

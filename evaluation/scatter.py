@@ -1,4 +1,5 @@
-"""Accuracy against consistency over runs, as a picture: a colour and marker for each model, a label for each point."""
+"""Accuracy against consistency over runs, as a picture: a colour, marker and line for each model, a label for each
+point, whose area is the throughput."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ AXES = {"accuracy": ("consistency", "accuracy"), "mean_iou": ("shift_equivarianc
 MARKERS = "osD^vPX*<>"
 WIDTH, HEIGHT = 7.0, 4.6  # inches of one panel; at 150 dots per inch it fills a README's column
 DPI = 150
+SPEED = "train_images_per_second"
+MARKER = 110.0  # area of the fastest run's marker, in square points
 CLEAR = 3  # pixels kept free around a label
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in pixels
 
@@ -49,6 +52,7 @@ def draw(summary: Summary) -> "Figure":
     for axes, ((data, main), rows) in zip(grid, panels.items(), strict=True):
         _panel(axes, rows, models, main)
         axes.set_title(data, loc="left")
+        axes.set_title("marker area: images/s in training", loc="right", fontsize=8, color="0.4")
         legend |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(
         [legend[m] for m in models], models, loc="outside upper right", ncols=min(len(models), 6), frameon=False
@@ -61,6 +65,7 @@ def draw(summary: Summary) -> "Figure":
 
 
 def _panel(axes: "Axes", rows: Sequence[Row], models: Sequence[str], main: str) -> None:
+    fastest = max((row.figures[SPEED].mean for row in rows if SPEED in row.figures), default=0.0)
     for model in dict.fromkeys(row.model for row in rows):
         number = models.index(model)
         own = [row for row in rows if row.model == model]
@@ -68,10 +73,12 @@ def _panel(axes: "Axes", rows: Sequence[Row], models: Sequence[str], main: str) 
             ([row.figures[f].mean for row in own], [row.figures[f].half_width or math.nan for row in own])
             for f in AXES[main]
         )
-        axes.errorbar(
-            x, y, y_error, x_error, fmt=MARKERS[number % len(MARKERS)], color=_colour(number), markersize=7,
-            ecolor=(_colour(number), 0.45), elinewidth=1, capsize=2, label=model,
-        )  # fmt: skip
+        colour, marker = _colour(number), MARKERS[number % len(MARKERS)]
+        axes.errorbar(x, y, y_error, x_error, fmt="none", ecolor=(colour, 0.45), elinewidth=1, capsize=2)
+        along = sorted(zip(x, y, strict=True))
+        axes.plot(*zip(*along, strict=True), color=colour, alpha=0.35, lw=1, zorder=1)
+        areas = [_area(row, fastest) for row in own]
+        axes.scatter(x, y, areas, color=colour, marker=marker, label=model, zorder=3)
     x, y = AXES[main]
     axes.set_xlim(_limits([row.figures[x] for row in rows]))
     axes.set_ylim(_limits([row.figures[y] for row in rows]))
@@ -87,6 +94,11 @@ def _limits(stats: Sequence[Stat]) -> tuple[float, float]:
     end = min(max(s.mean + (s.half_width or 0) for s in stats), high + reach)
     margin = 0.12 * (end - start) or 0.01
     return start - margin, end + margin
+
+
+def _area(row: Row, fastest: float) -> float:
+    """A marker's area in square points, in proportion to images per second; never too small to see."""
+    return max(MARKER * row.figures[SPEED].mean / fastest, MARKER / 12) if SPEED in row.figures else MARKER / 2
 
 
 def _colour(number: int) -> str:

@@ -4,7 +4,9 @@ What is measured is in `evaluation.protocols` (the views) and `evaluation.metric
 """
 
 import math
+import typing
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,10 +14,45 @@ from torch import Tensor
 
 from datamodules.dataset import UNLABELLED
 from evaluation import metrics
-from evaluation.protocols import PROTOCOLS, Batch, Circular, Crop, Figures, Grid, Predict, Protocol, Zero
+from evaluation.intervals import Estimate
+from evaluation.metrics import Counts, Ratio
+from evaluation.protocols import PROTOCOLS, Circular, Crop, Grid, Zero
+from evaluation.views import Batch, Predict, Protocol
 from pooling.options import did_you_mean
 
-__all__ = ["PROTOCOLS", "Circular", "Crop", "Grid", "Protocol", "Zero", "choose", "evaluate_shift", "passes"]
+__all__ = [
+    "PROTOCOLS", "Circular", "Crop", "Grid", "Measurement", "Protocol", "Zero", "choose", "evaluate_shift", "measure",
+    "passes",
+]  # fmt: skip
+
+
+class Estimated(typing.Protocol):
+    """A metric that knows its interval."""
+
+    def estimate(self) -> Estimate: ...
+
+
+@dataclass
+class Measurement:
+    """Figures, and what is known of each image (with several processes: of this process's images).
+
+    figures: by name {"value", "interval": [low, high], "n": images, "protocol": {"name", its parameters}}.
+    images: by name, a value for each image that it is known of, by the image's index.
+    details: by "PROTOCOL.NAME", one row for each image: (n, ...).
+    """
+
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+    images: dict[str, dict[int, float]] = field(default_factory=dict)
+    details: dict[str, Tensor] = field(default_factory=dict)
+
+    def note(self, name: str, indices: Tensor, values: Tensor) -> None:
+        """Keep a value, (n,), for each of the images with these indices."""
+        self.images.setdefault(name, {}).update(zip(indices.tolist(), values.tolist(), strict=True))
+
+    def note_counts(self, name: str, indices: Tensor, counts: Counts) -> None:
+        """Keep hits / trials; images without trials are left out."""
+        hits, trials = (part.double().cpu() for part in counts)
+        self.note(name, indices[trials > 0], hits[trials > 0] / trials[trials > 0])
 
 
 def choose(protocols: Sequence[str | Protocol] | None, segmentation: bool) -> list[Protocol]:
@@ -72,6 +109,18 @@ def evaluate_shift(
     Raises:
         ValueError: no images, images too small for a protocol, logits that do not fit the targets or are NaN.
     """
+    return measure(predict, batches, protocols, seed, progress=progress).figures
+
+
+def measure(
+    predict: Predict,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+    protocols: Sequence[str | Protocol] | None = None,
+    seed: int = 0,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> Measurement:
+    """`evaluate_shift`, with what is known of each image."""
     seen = 0
 
     def counted(images: Tensor) -> Tensor:
@@ -82,9 +131,9 @@ def evaluate_shift(
             progress(seen)
         return logits
 
-    plain: Figures = {}
-    shifted: list[tuple[Protocol, Figures]] = []
-    size = (0, 0)
+    plain: dict[str, Ratio | metrics.MeanIoU] = {}
+    shifted: list[tuple[Protocol, dict[str, Ratio]]] = []
+    result, details, size = Measurement(), {}, (0, 0)
     with torch.no_grad():
         for images, targets, indices in batches:
             logits = counted(images)
@@ -93,35 +142,53 @@ def evaluate_shift(
             if not plain:
                 size, segmentation = (images.shape[-2], images.shape[-1]), targets.dim() == 3
                 plain = _plain_figures(logits.shape[1], segmentation)
-                shifted = [(p, p.figures(segmentation)) for p in choose(protocols, segmentation)]
-                for protocol, _ in shifted:
+                for protocol in choose(protocols, segmentation):
                     protocol.check(*size)
+                    shifted.append((protocol, {n: Ratio(k) for n, k in protocol.figures(segmentation).items()}))
                 for figures in (plain, *(figures for _, figures in shifted)):
                     for figure in figures.values():
                         figure.to(logits.device)
-            classes = logits.argmax(1)
-            for figure in plain.values():
-                by_class = isinstance(figure, metrics.PixelAccuracy | metrics.MeanIoU)
-                figure.update(classes if by_class else logits, batch.targets)
+            _update_plain(plain, result, batch)
             for protocol, figures in shifted:
-                protocol.update(figures, counted, batch, seed)
+                found = protocol.measure(counted, batch, seed)
+                for name, counts in found.counts.items():
+                    figures[name].update(*counts)
+                    result.note_counts(name, found.indices, counts)
+                for name, rows in found.details.items():
+                    details.setdefault(f"{protocol.name}.{name}", []).append(rows.cpu())
     if not plain:
         raise ValueError("there are no images to evaluate")
 
-    results = {name: _result(figure, {"name": "plain"}) for name, figure in plain.items()}
+    result.details = {name: torch.cat(parts) for name, parts in details.items()}
+    result.figures = {name: as_json(figure, {"name": "plain"}) for name, figure in plain.items()}
     for protocol, figures in shifted:
         stated = protocol.parameters(*size) | ({"seed": seed} if protocol.stream is not None else {})
-        results |= {name: _result(figure, stated) for name, figure in figures.items()}
-    return results
+        result.figures |= {name: as_json(figure, stated) for name, figure in figures.items()}
+    return result
 
 
-def _plain_figures(K: int, segmentation: bool) -> Figures:
+def _plain_figures(K: int, segmentation: bool) -> dict[str, Ratio | metrics.MeanIoU]:
     if segmentation:
         return {"mean_iou": metrics.MeanIoU(K), "pixel_accuracy": metrics.PixelAccuracy(), "loss": metrics.Loss()}
     return {"accuracy": metrics.Accuracy(), "accuracy_top5": metrics.Accuracy(top=5), "loss": metrics.Loss()}
 
 
-def _result(figure: metrics.Ratio | metrics.MeanIoU, protocol: dict[str, Any]) -> dict[str, Any]:
+def _update_plain(plain: dict[str, Ratio | metrics.MeanIoU], result: Measurement, batch: Batch) -> None:
+    classes = batch.logits.argmax(1)
+    for figure in plain.values():
+        by_class = isinstance(figure, metrics.PixelAccuracy | metrics.MeanIoU)
+        figure.update(classes if by_class else batch.logits, batch.targets)
+    if batch.targets.dim() == 3:
+        result.note_counts("pixel_accuracy", batch.indices, metrics.pixel_accuracy(classes, batch.targets))
+    else:
+        chances = batch.logits.double().softmax(1).gather(1, batch.targets[:, None])[:, 0]
+        for name, values in (("target", batch.targets), ("predicted", classes), ("probability", chances)):
+            result.note(name, batch.indices, values)
+    result.note_counts("loss", batch.indices, metrics.loss(batch.logits, batch.targets))
+
+
+def as_json(figure: Estimated, protocol: dict[str, Any]) -> dict[str, Any]:
+    """{"value", "interval", "n", "protocol"} of a metric; what is not finite is None."""
     value, low, high, n = (x if math.isfinite(x) else None for x in figure.estimate())  # JSON has no infinity
     return {"value": value, "interval": [low, high], "n": n, "protocol": protocol}
 

@@ -19,22 +19,32 @@ def draw_seed(device: torch.device) -> Tensor:
     return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
 
 
-def bits(seed: Tensor, count: int, first: int = 0) -> Tensor:
-    """32 random bits for each element first .. first + count - 1, as int64 in [0, 2^32).
+def blocks(seed: Tensor, counters: Tensor) -> Tensor:
+    """Four numbers of 32 random bits for each counter, as int64 in [0, 2^32). Shape: (...) -> (..., 4)
 
     Args:
         seed: int64 scalar; its low and high halves are the key.
+        counters: int64, >= 0, in any order.
     """
-    block = torch.arange(first // 4, (first + count + 3) // 4, device=seed.device)
-    zero = torch.zeros_like(block)
-    c0, c1, c2, c3 = block & MASK, block >> 32, zero, zero
+    zero = torch.zeros_like(counters)
+    c0, c1, c2, c3 = counters & MASK, counters >> 32, zero, zero
     k0, k1 = seed & MASK, (seed >> 32) & MASK
     for _ in range(ROUNDS):
         # The products' low 64 bits are exact in wrapped int64 arithmetic; the mask drops the sign that >> brings in.
         p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK, ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return torch.stack((c0, c1, c2, c3), dim=-1).flatten()[first % 4 :][:count]
+    return torch.stack((c0, c1, c2, c3), dim=-1)
+
+
+def bits(seed: Tensor, count: int, first: int = 0) -> Tensor:
+    """32 random bits for each element first .. first + count - 1, as int64 in [0, 2^32).
+
+    Args:
+        seed: int64 scalar; its low and high halves are the key.
+    """
+    counters = torch.arange(first // 4, (first + count + 3) // 4, device=seed.device)
+    return blocks(seed, counters).flatten()[first % 4 :][:count]
 
 
 def uniform(seed: Tensor, count: int, first: int = 0) -> Tensor:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from datamodules.transforms import normalise
+from evaluation.efficiency import evaluating
 from models import placed
 from training import pictures
 
@@ -158,12 +159,10 @@ def site_maps(net: nn.Module, images: Tensor) -> dict[str, tuple[str, Tensor, Te
         maps[site.name] = (site.operator, inputs[0][0].float().cpu(), first[0].float().cpu())
 
     hooks = [module.register_forward_hook(remember) for module in placed(net).values()]
-    was_training = net.training
     try:
-        with torch.no_grad():
-            net.eval()(images)
+        with evaluating(net), torch.no_grad():
+            net(images)
     finally:
-        net.train(was_training)
         for hook in hooks:
             hook.remove()
     return maps

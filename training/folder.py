@@ -7,7 +7,9 @@ train.log and results.json.
 import contextlib
 import logging
 import logging.handlers
+import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,12 @@ def resumed_config(folder: Path, overrides: list[str], config: dict[str, Any]) -
                 f"{override}: a resumed run keeps its settings; only settings like trainer.max_epochs=30 can change"
             )
     return saved | {"resume": str(folder)}
+
+
+def versions() -> dict[str, str]:
+    """What a run's figures are made with."""
+    packages = ("poolzoo", "torch", "torchvision", "pytorch-lightning")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
 class RunLog:

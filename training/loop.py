@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTh
 from datamodules.module import ImageData
 from training import checkpoints
 from training.callbacks import CheckpointConfig, EpochLog, RunClock, RunLogger, SitePictures
+from training.stability import StabilityLog
 from training.tasks import ImageTask
 
 THREADS = torch.get_num_threads()
@@ -37,6 +38,7 @@ def make_trainer(
         CheckpointConfig(config),
         EpochLog(folder / "metrics.csv"),
         clock,
+        StabilityLog(),
         SitePictures(next(data.evaluation_batches("val", 1))[0]),
     ]
     if settings["patience"] is not None:

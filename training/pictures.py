@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from evaluation.pictures import channels_last, show
 
 MAPS = 4  # channels shown of each site: as many as stay readable in TensorBoard's thumbnails
 
@@ -29,7 +30,7 @@ def feature_maps(title: str, before: Tensor, after: Tensor) -> Figure:
         scales = [(top, bottom)] * 2 if same else [(top,), (bottom,)]
         for row, (part, scale) in enumerate(zip((top, bottom), scales, strict=True)):
             low, high = min(map(np.min, scale)), max(map(np.max, scale))
-            _image(axes[row, column], part, vmin=low, vmax=high, cmap="viridis")
+            show(axes[row, column], part, vmin=low, vmax=high, cmap="viridis")
             axes[row, column].set_title(f"channel {(upper, lower)[row]}", fontsize=9)
     for row, part in enumerate((before, after)):
         name = ("before", "after")[row]
@@ -53,7 +54,7 @@ def predictions(images: Tensor, probabilities: Tensor, targets: Tensor, class_na
     for axis, image, chances, target in zip(axes.flat, images, probabilities, targets.tolist(), strict=False):
         best = int(chances.argmax())
         right = best == target
-        _image(axis, _channels_last(image))
+        show(axis, channels_last(image))
         text = f"{class_names[best]} {chances[best]:.0%}"
         axis.set_title(
             text if right else f"{text}\nis {class_names[target]}", fontsize=10, color="black" if right else "red"
@@ -73,24 +74,12 @@ def segmentations(images: Tensor, predicted: Tensor, targets: Tensor, class_name
     drawn, classes = None, len(class_names)
     colours = colormaps["tab20"].resampled(classes)
     for column in range(count):
-        _image(axes[0, column], _channels_last(images[column]))
+        show(axes[0, column], channels_last(images[column]))
         for row, mask in ((1, targets[column]), (2, predicted[column])):
-            drawn = _image(axes[row, column], mask.numpy(), cmap=colours, vmin=-0.5, vmax=classes - 0.5)
+            drawn = show(axes[row, column], mask.numpy(), cmap=colours, vmin=-0.5, vmax=classes - 0.5)
     for row, name in enumerate(("image", "true", "predicted")):
         axes[row, 0].set_ylabel(name, fontsize=9)
     if drawn is not None and classes <= 20:
         bar = figure.colorbar(drawn, ax=axes, ticks=range(classes), shrink=0.8)
         bar.ax.set_yticklabels(class_names, fontsize=7)
     return figure
-
-
-def _image(axis: Axes, pixels: np.ndarray, **arguments):
-    axis.set_xticks([])
-    axis.set_yticks([])
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if pixels.ndim == 2 and not arguments else {}
-    return axis.imshow(pixels, interpolation="nearest", **(arguments or grey))
-
-
-def _channels_last(image: Tensor) -> np.ndarray:
-    """(C, H, W) -> (H, W, 3) or, for one channel, (H, W)."""
-    return image[0].numpy() if image.shape[0] == 1 else image[:3].permute(1, 2, 0).numpy()

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +9,14 @@ import torch
 from torch import nn
 
 from datamodules.module import ImageData
+from evaluation.cam_measure import STRIPS
 from evaluation.efficiency import flops, parameters
-from evaluation.run import Progress, check_evaluation, evaluate_net, predictor, write_json
+from evaluation.pictures import draw
+from evaluation.run import Evaluation, Progress, check_evaluation, evaluate, predictor, write_json
 from training import checkpoints, pictures
 from training.build import build_data, build_net
 from training.callbacks import RunClock, RunLogger
-from training.folder import RunLog, keep_earlier, labels, new_folder, write_config
+from training.folder import RunLog, keep_earlier, labels, new_folder, versions, write_config
 from training.loop import Interrupted, fit, make_trainer, to_go_on_from
 from training.seeding import seed_all
 from training.settings import check_settings
@@ -92,10 +92,12 @@ def _run(
     checkpoints.load_weights(net, checkpoints.read(best)["state_dict"], best)
     net.to(trainer.strategy.root_device)
     log.info("evaluating %s on the test split", best)
-    figures = evaluate_net(net, data, **config["evaluation"], progress=progress)
+    evaluation = evaluate(net, data, **config["evaluation"], progress=progress)
+    for name, reason in evaluation.failures.items():
+        log.warning("not evaluated: %s: %s", name, reason)
     image = torch.zeros(1, data.in_channels, data.image_size, data.image_size, device=trainer.strategy.root_device)
     last = checkpoints.read(folder / "checkpoints" / "last.ckpt")
-    results = {name: figure["value"] for name, figure in figures.items()} | {
+    results = {name: figure["value"] for name, figure in evaluation.figures.items()} | {
         "parameters": parameters(net),
         "flops": flops(net, image),
         "train_images_per_second": clock.images_per_second,
@@ -106,6 +108,7 @@ def _run(
         "versions": versions(),
     }
     log_final(logger, net, data, last["global_step"], config, results)
+    log_pictures(logger, net, data, last["global_step"], evaluation)
     keep_earlier(folder / "results.json")
     write_json(folder / "results.json", results)
     return results
@@ -139,7 +142,11 @@ def log_final(
     logger.experiment.flush()
 
 
-def versions() -> dict[str, str]:
-    """What the figures were made with."""
-    packages = ("poolzoo", "torch", "torchvision", "pytorch-lightning")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+def log_pictures(logger: RunLogger, net: nn.Module, data: ImageData, step: int, evaluation: Evaluation) -> None:
+    """Shift heatmap, curves, bars around the sites and CAM strips, for TensorBoard; the latter two of a few images."""
+    layers, cam = {"limit": 24, "repeats": 1}, {"limit": STRIPS, "steps": 1}
+    shown = evaluate(net, data, protocols=[], also=("layers", "cam"), limit=24, layers=layers, cam=cam)
+    shown.details = evaluation.details
+    for name, figure in draw(shown, data.class_names).items():
+        logger.experiment.add_figure(f"shifts/{name}", figure, global_step=step)
+    logger.experiment.flush()

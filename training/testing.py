@@ -1,54 +1,69 @@
 """Evaluation of a checkpoint: of a run's best one, or of any file."""
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from datamodules.module import ImageData
-from evaluation.run import Progress, evaluate_net, unused, write_json
+from evaluation import efficiency, report
+from evaluation.run import Evaluation, Progress, evaluate, preparer
 from training import checkpoints
 from training.build import build_data, build_net
-from training.folder import checked_config, labels, read_config
+from training.folder import checked_config, labels, read_config, versions
+
+log = logging.getLogger(__name__)
 
 
-def evaluate_checkpoint(
-    config: dict[str, Any], progress: Progress | None = None
-) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """The figures of a checkpoint, written as JSON to `eval/` beside its run; an earlier file is never overwritten.
+class Trained(NamedTuple):
+    """A trained network, its data, its choices' names, where its weights are from, and where its evaluations go."""
 
-    Args:
-        config: the resolved settings of conf/eval.yaml: run or checkpoint, or model and data (and pooling and head),
-            runs; evaluation, split, limit, accelerator.
+    net: nn.Module
+    data: ImageData
+    names: dict[str, str]
+    source: dict[str, Any]
+    folder: Path
+
+
+def load_trained(run: str | None, checkpoint: str | None, accelerator: str) -> Trained:
+    """The network of a run's best checkpoint, or of a checkpoint file, in evaluation mode.
 
     Raises:
-        ValueError, FileNotFoundError: not one of run, checkpoint and model, or one that cannot be used.
+        ValueError, FileNotFoundError: neither or both of them, or one that cannot be used.
     """
-    if sum(config.get(what) is not None for what in ("run", "checkpoint", "model")) != 1:
-        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them), or model, model.weights and data")
-    if config.get("model") is not None:
-        return _evaluate_weights(config, progress)
-    if kept := [group for group in ("data", "pooling", "head") if config.get(group) is not None]:
-        raise ValueError(f"{', '.join(kept)} cannot be chosen here: what was trained keeps its data, pooling and head")
-    if config["run"] is not None:
-        folder = Path(config["run"])
-        trained = read_config(folder)
+    if (run is None) == (checkpoint is None):
+        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them)")
+    if run is not None:
+        folder = Path(run)
+        config = read_config(folder)
         file = folder / "checkpoints" / "best.ckpt"
         state = checkpoints.read(file)
     else:
-        file = Path(config["checkpoint"])
+        file = Path(str(checkpoint))
         state = checkpoints.read(file)
-        trained = checked_config(state["config"], file)
+        config = checked_config(state["config"], file)
         folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    data = build_data(trained["data"], trained["seed"])
-    net = build_net(trained["model"], trained["pooling"], trained["head"], data)
+    try:
+        data = build_data(config["data"], config["seed"])
+        net = build_net(config["model"], config["pooling"], config["head"], data)
+        names = labels(config)
+    except (KeyError, TypeError, ValueError) as error:
+        error = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"the config of {str(file)!r} does not fit this version of poolzoo ({versions()['poolzoo']}); "
+            f"results.json beside it names the one that made it: {error}"
+        ) from None
     checkpoints.load_weights(net, state["state_dict"], file)
-    return _evaluate(config, net, data, folder, {"checkpoint": str(file), "epoch": state.get("epoch")}, progress)
+    source = {"checkpoint": str(file), "epoch": state.get("epoch"), "seed": config["seed"]}
+    return Trained(net.to(device(accelerator)).eval(), data, names, source, folder)
 
 
-def _evaluate_weights(config: dict[str, Any], progress: Progress | None) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """The figures of a network with weights that no run here trained."""
+def load_weighted(config: dict[str, Any]) -> Trained:
+    """The network of model=NAME model.weights=FILE, which no run here trained, beside data=NAME."""
     if config["model"]["weights"] is None or config.get("data") is None:
         raise ValueError(f"model={config['model']['name']} needs its weights and data: model.weights=FILE data=NAME")
     chosen = {group: config.get(group) or {"name": "native"} for group in ("model", "pooling", "head", "data")}
@@ -58,26 +73,70 @@ def _evaluate_weights(config: dict[str, Any], progress: Progress | None) -> tupl
     net = build_net(chosen["model"], chosen["pooling"], chosen["head"], data, weights=weights)
     names = labels(chosen)
     folder = Path(config["runs"], names["data"], names["model"], names["pooling"])
-    return _evaluate(config, net, data, folder, {"weights": weights, **names}, progress)
+    return Trained(net.to(device(config["accelerator"])).eval(), data, names, {"weights": weights}, folder)
 
 
-def _evaluate(
-    config: dict[str, Any],
-    net: nn.Module,
-    data: ImageData,
-    folder: Path,
-    facts: dict[str, Any],
-    progress: Progress | None,
-) -> tuple[Path, dict[str, dict[str, Any]]]:
-    net.to(device(config["accelerator"]))
-    figures = evaluate_net(
-        net, data, **config["evaluation"], split=config["split"], limit=config["limit"], progress=progress
-    )
-    target = folder / "eval" / f"{config['split']}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target = unused(target)
-    write_json(target, {**facts, "split": config["split"], "limit": config["limit"], "figures": figures})
-    return target, figures
+def _trained(config: dict[str, Any]) -> Trained:
+    if sum(config.get(what) is not None for what in ("run", "checkpoint", "model")) != 1:
+        raise ValueError("give run=RUN_DIR or checkpoint=FILE (one of them), or model, model.weights and data")
+    if config.get("model") is not None:
+        return load_weighted(config)
+    if kept := [group for group in ("data", "pooling", "head") if config.get(group) is not None]:
+        raise ValueError(f"{', '.join(kept)} cannot be chosen here: what was trained keeps its data, pooling and head")
+    return load_trained(config["run"], config["checkpoint"], config["accelerator"])
+
+
+def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None) -> tuple[report.Written, Evaluation]:
+    """The figures of a checkpoint, written to `eval/` beside its run; an earlier evaluation is never overwritten.
+
+    Args:
+        config: the resolved settings of conf/eval.yaml: run or checkpoint, or model and data (and pooling and head),
+            runs; what to measure, split, limit, accelerator.
+
+    Raises:
+        ValueError, FileNotFoundError: not one of run, checkpoint and model, or one that cannot be used.
+    """
+    trained = _trained(config)
+    settings = dict(config["evaluation"])
+    if config["protocols"] is not None:
+        settings["protocols"] = config["protocols"]
+    also = [name for name in ("layers", "cam") if config[name]]
+    chosen = {"split": config["split"], "limit": config["limit"]}
+    evaluation = evaluate(trained.net, trained.data, **settings, also=also, **chosen, progress=progress)
+    names = trained.names
+    facts = {
+        "title": f"{names['model']} with pooling {names['pooling']} on {names['data']}, {config['split']} split",
+        **trained.source, "head": names["head"], **chosen,
+    }  # fmt: skip
+    written = report.write(
+        evaluation, trained.folder / "eval", config["split"], trained.data.class_names, facts,
+        _costs(trained), versions(),
+    )  # fmt: skip
+    if (trained.folder / "config.yaml").exists():
+        log_evaluation(trained.folder, written, evaluation)
+    return written, evaluation
+
+
+def log_evaluation(folder: Path, written: report.Written, evaluation: Evaluation) -> None:
+    """An evaluation's scalars and pictures, for TensorBoard, as `eval-test/...` beside the run's own."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    stem = written.json.stem
+    with SummaryWriter(folder, filename_suffix=f".eval-{stem}") as writer:
+        for name, figure in evaluation.figures.items():
+            if figure["value"] is not None:
+                writer.add_scalar(f"eval-{stem}/{name}", figure["value"])
+        for name, file in written.pictures.items():
+            with Image.open(file) as picture:
+                writer.add_image(f"eval-{stem}/{name}", np.asarray(picture.convert("RGB")), dataformats="HWC")
+
+
+def _costs(trained: Trained) -> dict[str, Any]:
+    """At the batch size of training, which the device is known to hold."""
+    images, _, _ = next(trained.data.evaluation_batches("test"))
+    batch = preparer(trained.net, trained.data)(images)
+    costs = {"parameters": efficiency.parameters(trained.net), "flops": efficiency.flops(trained.net, batch)}
+    return costs | {k: v for k, v in efficiency.throughput(trained.net, batch).items() if v is not None}
 
 
 def device(accelerator: str) -> torch.device:

@@ -397,3 +397,12 @@ def test_the_commands_run_as_scripts_from_any_folder(tmp_path):
     assert (tmp_path / "table.csv").exists()
     assert (tmp_path / "plot.png").stat().st_size > 1000
     shutil.rmtree(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf" / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_experiment_composes_and_says_how_to_run_it_and_what_to_expect(run, file):
+    outcome = run("train", f"experiment={file.stem}", "--cfg", "job")
+    assert outcome.code == 0, outcome.err
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert any(f"experiment={file.stem}" in line for line in header)
+    assert any("Expected:" in line for line in header)

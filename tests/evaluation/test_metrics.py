@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 from evaluation import metrics
+from evaluation.cam_figures import THRESHOLDS, MaxBoxAcc
+from evaluation.layers import FeatureDistance, LocalEquivarianceError
 
 HERE = Path(__file__).parent
 
@@ -108,6 +110,19 @@ def test_worst_is_at_most_mean_and_right_everywhere_is_both():
     assert metrics.ratio(*metrics.accuracy_worst_shift(always, targets)).value == 1
 
 
+def test_flips_and_one_pixel_changes_by_hand():
+    assert metrics.flip_rate(torch.tensor([[1, 1, 2, 1]]))[0].tolist() == [2]
+    square = torch.tensor([[[9, 0, 9], [1, 0, 0], [9, 2, 9]]])  # the corners do not count
+    hits, trials = metrics.top1_change_1px(square)
+    assert (hits.tolist(), trials.tolist()) == ([2], [4])
+    hits, _ = metrics.probability_wobble(torch.tensor([[0.2, 0.9, 0.5]]))
+    assert hits.tolist() == pytest.approx([0.7])
+
+
+def _first_pixels(images: torch.Tensor) -> torch.Tensor:
+    return images[:, 0, 0]
+
+
 def samples():
     """(metric, arguments of one update) for every metric, over 24 images."""
     draw = torch.Generator().manual_seed(0)
@@ -127,6 +142,12 @@ def samples():
         "worst": (metrics.AccuracyWorstShift(), (classes(24, 3, K=2), classes(24, K=2))),
         "mean": (metrics.AccuracyMeanShift(), (classes(24, 9), classes(24))),
         "pixels": (metrics.PixelAccuracy(), (classes(24, 6, 6), classes(24, 6, 6))),
+        "wobble": (metrics.ProbabilityWobble(), (torch.rand(24, 9, generator=draw),)),
+        "top1": (metrics.Top1Change(), (classes(24, 5, 5, K=2),)),
+        "flips": (metrics.FlipRate(), (classes(24, 7, K=2),)),
+        "distance": (FeatureDistance(), (logits(24, 3, 6, 6), logits(24, 3, 6, 6), classes(24) - 2, classes(24) - 2)),
+        "local": (LocalEquivarianceError(predict=_first_pixels), (torch.rand(24, 1, 6, 6, generator=draw),)),
+        "boxes": (MaxBoxAcc(0.5), (torch.rand(24, len(THRESHOLDS), generator=draw),)),
         "iou": (metrics.MeanIoU(4), (classes(24, 6, 6), classes(24, 6, 6))),
         "equivariance": (
             metrics.ShiftEquivariance(wrap=False),

@@ -5,9 +5,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from datamodules.transforms import translate
-from evaluation.protocols import Batch, Circular, Crop, Grid, Zero, offsets
+from datamodules.transforms import roll, translate
+from evaluation import moves
+from evaluation.protocols import PROTOCOLS, Circular, Crop, Grid, Rotation, Scale, Subpixel, Zero
 from evaluation.shift import evaluate_shift
+from evaluation.views import Batch, offsets
 from tests.evaluation.networks import batches, columns_bright, one_pixel
 
 # Offsets
@@ -77,8 +79,7 @@ def test_rolls_reach_both_ends():
 def test_translates_enter_with_zeros():
     images = torch.full((100, 3, 6, 6), 200, dtype=torch.uint8)
     batch = Batch(images, torch.zeros(100), torch.arange(100), torch.zeros(100, 2))
-    first, second = Zero(m=2).views(batch, 0, 0)
-    assert torch.equal(first, images)
+    second = Zero(m=2).move(batch, 0, 0)
     dy, dx = batch.draw(Zero(), 0, 0, 5)[:2] - 2
     kept = (6 - dy.abs()) * (6 - dx.abs())
     assert torch.equal((second == 200).sum((1, 2, 3)), 3 * kept)
@@ -94,7 +95,90 @@ def test_the_grids_views_are_the_translates():
         return one_pixel(x)
 
     evaluate_shift(predict, batches(images, torch.zeros(5).long()), [Grid(m=2)])
-    moves = [torch.tensor(move)[:, None].expand(2, 5) for move in product(range(2, -3, -1), repeat=2)]
+    moves = [torch.tensor(move)[:, None].expand(2, 5) for move in product(range(-2, 3), repeat=2)]
     assert len(views) == 1 + len(moves)
     for view, (dy, dx) in zip(views[1:], moves, strict=True):
         assert torch.equal(view, translate(images, dy, dx))
+
+
+# Moves by fractions
+
+
+@pytest.mark.parametrize("H, W", [(8, 8), (7, 9), (6, 5)])
+def test_a_fourier_shift_by_whole_pixels_is_a_roll(H, W):
+    images = torch.rand(20, 2, H, W, dtype=torch.float64)
+    dy, dx = torch.randint(-9, 10, (2, 20))
+    torch.testing.assert_close(moves.fourier_shift(images, dy, dx), roll(images, dy, dx))
+
+
+def test_a_fourier_shift_moves_a_wave_by_any_amount():
+    y, x = torch.arange(12.0)[:, None], torch.arange(10.0)
+
+    def wave(dy: float, dx: float) -> Tensor:
+        return torch.sin(2 * torch.pi * (2 * (y - dy) / 12 + 3 * (x - dx) / 10))[None, None]
+
+    torch.testing.assert_close(
+        moves.fourier_shift(wave(0, 0), torch.tensor([0.3]), torch.tensor([-1.7])), wave(0.3, -1.7)
+    )
+
+
+def test_two_half_pixels_are_one_where_the_side_is_odd():
+    images = torch.rand(3, 1, 9, 7, dtype=torch.float64)
+    half = torch.full((3,), 0.5, dtype=torch.float64)
+    twice = moves.fourier_shift(moves.fourier_shift(images, half, -half), half, -half)
+    torch.testing.assert_close(twice, roll(images, torch.ones(3).long(), -torch.ones(3).long()))
+
+
+def test_the_fourier_derivative_is_the_limit_of_small_shifts():
+    images, t, zero = torch.rand(4, 1, 8, 9, dtype=torch.float64), torch.full((4,), 1e-5), torch.zeros(4)
+    for axis, (dy, dx) in ((-2, (t, zero)), (-1, (zero, t))):
+        difference = (moves.fourier_shift(images, dy, dx) - moves.fourier_shift(images, -dy, -dx)) / 2e-5
+        torch.testing.assert_close(moves.fourier_derivative(images, axis), difference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("H, W", [(9, 9), (8, 8)])
+def test_a_quarter_turn_is_exact_and_counter_clockwise(H, W):
+    images = torch.rand(3, 2, H, W, dtype=torch.float64)
+    torch.testing.assert_close(
+        moves.turn(images, torch.full((3,), 90.0, dtype=torch.float64)), torch.rot90(images, 1, (-2, -1))
+    )
+
+
+def test_a_turn_of_an_oblong_image_keeps_shapes():
+    images = torch.zeros(1, 1, 21, 41)
+    images[..., 10, 15:26] = 1  # a bar of 11 pixels across the middle stands upright after a quarter turn
+    turned = moves.turn(images, torch.tensor([90.0]))
+    expected = torch.zeros_like(images)
+    expected[..., 5:16, 20] = 1
+    torch.testing.assert_close(turned, expected, atol=1e-4, rtol=0)
+
+
+def test_a_zoom_by_two_doubles_the_middle():
+    images = torch.zeros(1, 1, 16, 16)
+    images[..., 6:10, 6:10] = 1
+    larger = moves.zoom(images, torch.tensor([2.0]))
+    assert (larger[0, 0, 5:11, 5:11] == 1).all()
+    assert larger.sum().item() == pytest.approx(4 * 16, rel=0.02)
+    torch.testing.assert_close(moves.zoom(images, torch.ones(1)), images)
+
+
+@pytest.mark.parametrize("protocol", [Subpixel(m=2), Rotation(degrees=30), Scale(percent=50)])
+def test_real_moves_are_seeded_by_image(protocol):
+    images = torch.randint(256, (40, 1, 12, 12), dtype=torch.uint8)
+    whole = Batch(images, torch.zeros(40), torch.arange(40), torch.zeros(40, 2))
+    some = torch.tensor([31, 2, 17])
+    part = Batch(images[some], torch.zeros(3), some, torch.zeros(3, 2))
+    torch.testing.assert_close(protocol.move(part, 4, 1), protocol.move(whole, 4, 1)[some])
+    assert not torch.equal(protocol.move(whole, 4, 1), protocol.move(whole, 4, 0))
+    assert not torch.equal(protocol.move(whole, 4, 1), protocol.move(whole, 5, 1))
+
+
+def test_real_offsets_are_uniform():
+    batch = Batch(torch.zeros(20_000, 1, 1, 1), torch.zeros(20_000), torch.arange(20_000), torch.zeros(20_000, 2))
+    for values in batch.draw_real(Subpixel(), 0, 0):
+        assert stats.kstest((values.double().numpy() + 1) / 2, "uniform").pvalue > 1e-4
+
+
+def test_no_two_protocols_share_random_numbers():
+    streams = [cls.stream for cls in PROTOCOLS.values() if cls.stream is not None]
+    assert len(set(streams)) == len(streams)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evaluation.protocols import offsets
-from evaluation.shift import PROTOCOLS, Circular, Crop, Grid, Zero, evaluate_shift, passes
+from evaluation.shift import PROTOCOLS, Circular, Crop, Grid, Zero, evaluate_shift, measure, passes
+from evaluation.views import offsets
 from tests.evaluation.networks import batches, columns_bright, one_pixel
 
 # Figures of classifiers
@@ -16,11 +16,13 @@ def test_a_constant_classifier_is_always_consistent():
     result = evaluate_shift(
         lambda x: torch.tensor([0.0, 3.0, 1.0, 2.0]).expand(len(x), -1), batches(images, targets), list(PROTOCOLS)
     )
-    for name in ("consistency", "consistency_circular", "consistency_zero"):
+    for name in (name for name in result if name.startswith("consistency")):
         assert result[name]["value"] == 1
         assert result[name]["interval"] == [pytest.approx(1 - 0.08762, abs=1e-4), 1]  # Wilson: 40 of 40
-    assert result["mean_probability_change"]["value"] == 0
-    for name in ("accuracy", "accuracy_worst_shift", "accuracy_mean_shift"):
+    for name in ("mean_probability_change", "probability_wobble", "top1_change_1px", "flip_rate"):
+        assert result[name]["value"] == 0
+    assert len([name for name in result if name.startswith("consistency")]) == 6
+    for name in (name for name in result if name.startswith("accuracy") and name != "accuracy_top5"):
         assert result[name]["value"] == 0.25
     assert result["accuracy_top5"]["value"] == 1
 
@@ -59,6 +61,35 @@ def test_the_grid_holds_every_shift():
     assert result["accuracy_worst_shift"]["value"] == pytest.approx(10 / 30)
 
 
+def test_the_grids_other_figures_by_hand():
+    images = columns_bright(8, 12, [0, 1])
+    targets = torch.ones(8).long()
+    found = measure(one_pixel, batches(images, targets, 3), [Grid(m=3)])
+    # The corner is bright for dx in {-1, 0} and dy <= 0 (rows below enter from the image, above from the zeros).
+    right = torch.zeros(7, 7, dtype=torch.bool)
+    right[:4, 2:4] = True
+    assert torch.equal(found.details["grid.right"], right.expand(8, -1, -1))
+    assert torch.equal(found.details["grid.same"], right.expand(8, -1, -1))
+    # One pixel down or right changes the class, up and left do not; the middle row flips twice in six steps.
+    assert found.figures["top1_change_1px"]["value"] == 2 / 4
+    assert found.figures["flip_rate"]["value"] == pytest.approx(2 / 6)
+    wobble = torch.tensor([0.0, 1.0]).softmax(0).diff().item()
+    assert found.figures["probability_wobble"]["value"] == pytest.approx(wobble)
+    assert found.images["flip_rate"] == pytest.approx(dict.fromkeys(range(8), 2 / 6))
+
+
+def test_figures_of_images_average_to_the_figure(network):
+    images, targets = torch.randint(256, (70, 1, 16, 16), dtype=torch.uint8), torch.randint(7, (70,))
+    found = measure(lambda x: network(x.double() / 255), batches(images, targets, 32), list(PROTOCOLS))
+    for name, figure in found.figures.items():
+        if name in found.images:
+            values = found.images[name]
+            assert set(values) == set(range(70))
+            assert sum(values.values()) / 70 == pytest.approx(figure["value"])
+    right = [found.images["target"][i] == found.images["predicted"][i] for i in range(70)]
+    assert sum(right) / 70 == pytest.approx(found.figures["accuracy"]["value"])
+
+
 def test_the_grid_is_of_the_images_below_its_limit_and_says_so():
     images = columns_bright(30, 12, list(range(12)))
     targets = torch.cat((torch.zeros(20), torch.ones(10))).long()
@@ -89,7 +120,7 @@ def test_figures_do_not_depend_on_batch_size_or_order(network):
         return {name: ([r["value"], *r["interval"]], r["n"], r["protocol"]) for name, r in result.items()}
 
     whole = evaluate(64)
-    assert len(whole) == 9
+    assert len(whole) == 3 + 2 + 1 + 1 + 5
     assert 0 < whole["consistency"][0][0] < 1
     for other in (evaluate(1), evaluate(7), evaluate(64, torch.randperm(70))):
         for name, (values, n, protocol) in whole.items():
@@ -111,11 +142,11 @@ def test_a_seed_gives_its_own_pairs(network):
 
 def test_progress_counts_up_to_the_passes_announced():
     images, targets = columns_bright(23, 12, [0]), torch.zeros(23, dtype=torch.long)
-    protocols = [Crop(repeats=2), Circular(), Zero(repeats=1), Grid(m=1, limit=10)]
+    protocols = [Crop(repeats=2), Circular(), Zero(repeats=1), Grid(m=1, limit=10), "subpixel", "rotation", "scale"]
     seen: list[int] = []
     evaluate_shift(one_pixel, batches(images, targets, 5), protocols, progress=seen.append)
     assert seen == sorted(seen)
-    assert seen[-1] == passes(protocols, 23) == 23 * (1 + 4 + 10 + 1) + 90
+    assert seen[-1] == passes(protocols, 23) == 23 * (1 + 4 + 10 + 1 + 3 * 5) + 90
 
 
 # Figures for segmentation

@@ -75,3 +75,11 @@ def test_the_seed_is_an_int64_scalar_of_torch_s_generator() -> None:
 def test_cuda_gives_the_same_bits() -> None:
     seed = torch.tensor(-(2**60) - 12345)
     assert torch.equal(philox.bits(seed.cuda(), 4099, 5).cpu(), philox.bits(seed, 4099, 5))
+
+
+def test_blocks_may_come_in_any_order() -> None:
+    seed, counters = torch.tensor(9), torch.tensor([[7, 0], [2**33, 7]])
+    drawn = philox.blocks(seed, counters)
+    assert drawn.shape == (2, 2, 4)
+    for counter, block in zip(counters.flatten().tolist(), drawn.view(-1, 4), strict=True):
+        assert torch.equal(block, philox.bits(seed, 4, 4 * counter))

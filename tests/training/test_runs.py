@@ -52,7 +52,9 @@ def test_tensorboard_has_scalars_hparams_predictions_and_the_maps_around_each_si
     events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
     assert {"train/loss", "train/accuracy", "val/accuracy", "lr", "final/accuracy"} <= set(tags["scalars"])
-    assert {"sites/pool1", "sites/pool2", "predictions"} <= set(tags["images"])
+    assert {"sites/pool1", "sites/pool2", "predictions", "shifts/cams", "shifts/sites"} <= set(tags["images"])
+    consistency = events.Scalars("val/consistency")
+    assert [event.step for event in consistency] == [0, 3, 7]  # before training, and after each epoch of 4 steps
     assert len(events.Images("sites/pool1")) == 2  # before training and after it
     plugin = events.PluginTagToContent("hparams")
     assert any("session_start_info" in tag for tag in plugin)
@@ -67,6 +69,41 @@ def test_a_seed_repeats_a_run_bit_for_bit_and_another_does_not(train):
     figures = [json.loads((folder / "results.json").read_text()) for folder in (first, again)]
     for name in ("accuracy", "loss", "consistency", "consistency_circular"):
         assert figures[0][name] == figures[1][name]
+
+
+def test_watching_consistency_changes_nothing_and_its_first_value_is_the_untrained_networks(
+    train, run, tmp_path, monkeypatch
+):
+    import training.loop
+    from training.stability import StabilityLog
+
+    class Unwatched(StabilityLog):
+        def on_train_start(self, trainer, pl_module):
+            pass
+
+        def on_validation_epoch_end(self, trainer, pl_module):
+            pass
+
+    folder = train("pooling=stochastic", "data.random_crop=2")
+    rows = table(folder)
+    assert all(0 <= float(row["val/consistency"]) <= 1 for row in rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.loop, "StabilityLog", Unwatched)
+        unwatched = train("pooling=stochastic", "data.random_crop=2")
+    assert same(weights(unwatched), weights(folder))
+    assert "val/consistency" not in table(unwatched)[0]
+
+    from evaluation.run import evaluate
+    from training.build import build_data, build_net
+    from training.seeding import seed_all
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    data = build_data(config["data"], config["seed"])
+    seed_all(config["seed"])
+    net = build_net(config["model"], config["pooling"], config["head"], data)
+    few = evaluate(net, data, protocols=["crop"], crop={"repeats": 1}, split="val", limit=128)
+    events = EventAccumulator(str(folder)).Reload()
+    assert events.Scalars("val/consistency")[0].value == pytest.approx(few.figures["consistency"]["value"])
 
 
 @pytest.mark.parametrize("stop", ["after an epoch", "within an epoch"])
@@ -121,7 +158,7 @@ def test_a_run_that_stopped_in_its_evaluation_is_only_evaluated(train, run, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.run.evaluate_net", interrupted)
+        patch.setattr("training.run.evaluate", interrupted)
         outcome = run("train", f"runs={tmp_path / 'stopped'}", *QUICK)
     assert outcome.code == 130
     assert "go on with: python train.py resume=" in outcome.err
@@ -146,6 +183,7 @@ def test_a_segmentation_run(train):
     )
     results = json.loads((folder / "results.json").read_text())
     assert {"mean_iou", "pixel_accuracy", "shift_equivariance"} <= results.keys()
+    assert "val/shift_equivariance" in table(folder)[0]
     assert 0 <= results["mean_iou"] <= 1
 
 
