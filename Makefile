@@ -1,12 +1,14 @@
 # make train [ARGS="pooling=stochastic model=resnet20"]   set up once, then train
 # make test  [ARGS="-k soft"]                             set up once, then test
+# make sanitize                                           test the native operators under address and undefined sanitizers
+# make gpu                                                build for this machine's GPU and run the tests that need one
 # make lint, make format, make clean
 
 VENV := .venv
 BIN  := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help train test lint format clean
+.PHONY: help train test sanitize gpu lint format clean
 
 # The first Python from 3.11 to 3.13 that runs (a version manager's shim may be there and not run).
 define FIND_PYTHON
@@ -35,6 +37,19 @@ train: $(VENV)/.run
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+# Null and misaligned pointers are left out: checking for them doubles the time to compile.
+SANITIZER := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,alignment,object-size,vptr -fno-sanitize-recover=undefined
+sanitize: export POOLZOO_CACHE := $(CURDIR)/build/sanitize
+sanitize: export POOLZOO_FLAGS := $(SANITIZER)
+sanitize: $(VENV)/.dev
+	@$(BIN)/python -m pooling.kernels.build --cuda none --threads
+	@LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) $$($${CXX:-g++} -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 POOLZOO_FUZZ=$${POOLZOO_FUZZ:-200} $(BIN)/python -m pytest -s tests/pooling/kernels $(ARGS)
+
+gpu: $(VENV)/.dev
+	@$(BIN)/python -m pooling.kernels.build
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -4,11 +4,13 @@
     pooling.functional.soft_pool2d(x, 3, 2, 1)                    # a function
     pooling.reference.soft_pool2d(x_numpy, 3, 2, 1)               # the definition
     pooling.names(), pooling.info("soft")                         # the catalogue
+    with pooling.backend("composite"): ...                        # "auto", "native" or "composite"
 
 Needs torch and numpy only.
 """
 
 from pooling import functional, reference
+from pooling.dispatch import backend
 from pooling.geometry import Window
 from pooling.operators import Downsampler2d, GlobalPool2d, WindowPool2d
 from pooling.registry import Operator, create, info, names, register
@@ -19,6 +21,7 @@ __all__ = [
     "Operator",
     "Window",
     "WindowPool2d",
+    "backend",
     "create",
     "functional",
     "info",

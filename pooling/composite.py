@@ -134,7 +134,7 @@ def stochastic_pool2d(x: Tensor, window: Window, seed: Tensor | None, negatives:
     inside = members(x, window)
     values = taps(x, window)
     if negatives == "shift":
-        floor = values.masked_fill(~inside, torch.inf).amin(dim=0)
+        floor = values.masked_fill(~inside, torch.inf).min(dim=0).values
         activation = values - floor
     else:
         floor = values.new_zeros(())
@@ -150,7 +150,7 @@ def stochastic_pool2d(x: Tensor, window: Window, seed: Tensor | None, negatives:
     if evaluate == "avg":
         return floor + activation.sum(dim=0) / inside.sum(dim=0)
     empty = total == 0
-    mean = (activation**2).sum(dim=0) / torch.where(empty, 1.0, total)
+    mean = (activation * (activation / torch.where(empty, 1.0, total))).sum(dim=0)
     return floor + torch.where(empty, 0.0, mean)
 
 
@@ -172,8 +172,97 @@ def _drawn_tap(activation: Tensor, total: Tensor, uniform: Tensor) -> Tensor:
         running = running + value
         # Where rounding leaves no running sum above the threshold, the last positive tap keeps the choice.
         tap = torch.where(~found & (value > 0), k, tap)
-        found = found | (running > threshold)
+        # An infinite activation leaves nothing to those after it.
+        found = found | (running > threshold) | running.isinf()
     return tap.unsqueeze(0)
+
+
+def gem_pool2d(x: Tensor, window: Window, p: float | Tensor, eps: float) -> Tensor:
+    size = taps(x.clamp(min=eps), window)
+    inside = members(x, window)
+    unit = size.masked_fill(~inside, 0).amax(dim=0).detach()
+    unit = torch.where((unit > 0) & unit.isfinite(), unit, 1.0)
+    powers = torch.where(inside, size / unit, 1.0) ** p
+    mean = torch.where(inside, powers, 0.0).sum(dim=0) / inside.sum(dim=0)
+    return mean ** (1 / p) * unit
+
+
+def lse_pool2d(x: Tensor, window: Window, r: float | Tensor) -> Tensor:
+    """(log sum e^{r x} - log n) / r, by way of log1p and expm1, which keep their places where r is small."""
+    values, inside = taps(x, window), members(x, window)
+    count = inside.sum(dim=0)
+    z = r * values
+    top = z.masked_fill(~inside, -torch.inf).amax(dim=0).detach()
+    centre = torch.where(top.isfinite(), top, 0.0)
+    excess = torch.expm1((z - centre).masked_fill(~inside, 0.0)).sum(dim=0) / count
+    mean = torch.where(inside, values, 0.0).sum(dim=0) / count
+    r = torch.as_tensor(r, dtype=x.dtype, device=x.device)
+    safe = torch.where(r == 0, 1.0, r)
+    y = torch.where(top.isinf(), top * r, (centre + torch.log1p(excess)) / safe)
+    spread = torch.where(inside, (values - mean) ** 2, 0.0).sum(dim=0) / count
+    return torch.where(r == 0, mean + r * spread / 2, torch.where(top.isnan(), top, y))
+
+
+def _normalised(values: Tensor, weights: Tensor, inside: Tensor) -> Tensor:
+    weights = torch.where(inside, weights, 0.0)
+    return (weights * torch.where(inside, values, 0.0)).sum(dim=0) / weights.sum(dim=0)
+
+
+def edscw_pool2d(x: Tensor, window: Window, eps: float) -> Tensor:
+    values, mean = taps(x, window), _member_mean(x, window)
+    similarity = 2 * (values * mean).abs() / (values**2 + mean**2 + eps)
+    return weighted_mean(values, similarity, members(x, window))
+
+
+def idw_pool2d(x: Tensor, window: Window, eps: float) -> Tensor:
+    values, mean = taps(x, window), _member_mean(x, window)
+    return _normalised(values, 1 / ((values - mean).abs() + eps), members(x, window))
+
+
+def ada_pool2d(x: Tensor, window: Window, b: float | Tensor, eps: float) -> Tensor:
+    return b * edscw_pool2d(x, window, eps) + (1 - b) * soft_pool2d(x, window, 1.0)
+
+
+def weighted_mean_pool2d(x: Tensor, window: Window, logits: Tensor) -> Tensor:
+    return weighted_mean(taps(x, window), taps(logits, window), members(x, window))
+
+
+def sorted_members(x: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+    """The taps in descending order, ties row-major, members first: values, tap numbers, the number of members."""
+    inside = members(x, window)
+    values, order = taps(x, window).masked_fill(~inside, -torch.inf).sort(dim=0, descending=True, stable=True)
+    return values, order, inside.sum(dim=0)
+
+
+def _nan_of(values: Tensor, y: Tensor) -> Tensor:
+    nan = values.isnan().any(dim=0)
+    return torch.where(nan, torch.nan, y)
+
+
+def median_pool2d(x: Tensor, window: Window) -> Tensor:
+    values, _, count = sorted_members(x, window)
+    rank = (count // 2).expand(values.shape[1:]).unsqueeze(0)
+    return _nan_of(values, values.gather(0, rank).squeeze(0))
+
+
+def ranked_pool2d(x: Tensor, window: Window, table: Tensor) -> Tensor:
+    """sum_r w_r x(r); `table` (K + 1, K), or (C, K + 1, K), holds the weights by number of members and rank."""
+    values, _, count = sorted_members(x, window)
+    weights = table.to(x.dtype)[..., count.flatten(), :].movedim(-1, 0)
+    weights = weights.reshape(len(values), 1, -1, *count.shape[-2:])
+    # Masked before the product, whose gradient by the weights of absent members would be -inf * 0.
+    return _nan_of(values, (weights * torch.where(weights == 0, 0.0, values)).sum(dim=0))
+
+
+def rank_draw_pool2d(x: Tensor, window: Window, table: Tensor, seed: Tensor) -> Tensor:
+    """x(r) for the first rank r whose cumulative probability (`table`) exceeds a uniform number; 0 where none does."""
+    values, _, count = sorted_members(x, window)
+    uniform = philox.uniform(seed, values[0].numel()).view(values.shape[1:])
+    cumulative = table.to(x.dtype)[count.flatten()].movedim(-1, 0).reshape(len(values), 1, 1, *count.shape[-2:])
+    rank = torch.arange(len(values), device=x.device).view(-1, 1, 1, 1, 1)
+    rank = torch.where((cumulative > uniform) & (rank < count), rank, len(values)).amin(dim=0, keepdim=True)
+    y = values.gather(0, rank.clamp(max=len(values) - 1))
+    return _nan_of(values, torch.where(rank < len(values), y, 0.0).squeeze(0))
 
 
 def subsample_scaled2d(x: Tensor, window: Window, scale: Tensor, bias: Tensor) -> Tensor:
@@ -181,18 +270,19 @@ def subsample_scaled2d(x: Tensor, window: Window, scale: Tensor, bias: Tensor) -
     return total * scale.view(-1, 1, 1) + bias.view(-1, 1, 1)
 
 
-def blur2d(
-    x: Tensor, row: Tensor, stride: tuple[int, int], before: tuple[int, int], size: tuple[int, int], pad_mode: str
+def filter2d(
+    x: Tensor, kernel: Tensor, stride: tuple[int, int], before: tuple[int, int], size: tuple[int, int], pad_mode: str
 ) -> Tensor:
-    length, channels = len(row), x.shape[1]
-    reach = [(n - 1) * s + length - b for n, s, b in zip(size, stride, before, strict=True)]
+    """The same (h, w) filter on every channel, H', W' = `size`, the first window `before` rows and columns outside."""
+    channels = x.shape[1]
+    reach = [(n - 1) * s + k - b for n, s, k, b in zip(size, stride, kernel.shape, before, strict=True)]
     top, left = before
     x = pad2d(x, left, reach[1] - x.shape[3], top, reach[0] - x.shape[2], pad_mode)
-    kernel = torch.outer(row, row).to(x.dtype).expand(channels, 1, length, length)
+    weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
     # Autocast would lower the filter to half precision, unlike every other pooling.
     device = x.device.type
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-        return F.conv2d(x, kernel, stride=stride, groups=channels)
+        return F.conv2d(x, weight, stride=stride, groups=channels)
 
 
 def polyphase(x: Tensor, stride: tuple[int, int], far_mode: str) -> Tensor:

@@ -5,14 +5,16 @@ x's dtype and memory format. float16 and bfloat16 are computed in float32. `kern
 holds the whole geometry. Wrong ranks and sizes raise ValueError, other dtypes TypeError.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pooling import composite, philox
+from pooling.dispatch import check, in_plain_torch, memory_format, run, uses_native
 from pooling.geometry import Pair, Window
+from pooling.kernels import native
+from pooling.kernels.twice import flat_index
 
 
 def max_pool2d(
@@ -27,8 +29,16 @@ def max_pool2d(
 ) -> Any:
     """The largest value of each window; with `return_indices` also its flat index into H*W, as torch's."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="max")
-    function = composite.max_pool2d_with_indices if return_indices else composite.max_pool2d
-    return _run("max", function, x, window)
+    if not return_indices:
+        return run("max", composite.max_pool2d, x, window, native_call={"reducer": "Max"})
+    size = check("max", x, window)
+    if not uses_native("max", x):
+        return in_plain_torch(composite.max_pool2d_with_indices, x, window)
+    numbers = native.window_numbers(window, size)
+    batch = x if x.dim() == 4 else x.unsqueeze(0)
+    y, taps = native.pool2d("Max", batch, numbers, taps=True)
+    indices = flat_index(taps, batch.shape, numbers).contiguous(memory_format=memory_format(x))
+    return (y, indices) if x.dim() == 4 else (y.squeeze(0), indices.squeeze(0))
 
 
 def min_pool2d(
@@ -41,7 +51,7 @@ def min_pool2d(
 ) -> Tensor:
     """The smallest value of each window."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="min")
-    return _run("min", composite.min_pool2d, x, window)
+    return run("min", composite.min_pool2d, x, window, native_call={"reducer": "Min"})
 
 
 def avg_pool2d(
@@ -57,9 +67,9 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window; `count_include_pad` counts padding as zeros (torch's default)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="avg")
-    return _run(
-        "avg", composite.avg_pool2d, x, window, count_include_pad=count_include_pad, divisor_override=divisor_override
-    )
+    mode = native.FIXED if divisor_override is not None else native.PADDED if count_include_pad else native.MEMBERS
+    call = {"reducer": "Avg", "divisor_mode": mode, "divisor": float(divisor_override or 1)}
+    return run("avg", composite.avg_pool2d, x, window, count_include_pad, divisor_override, native_call=call)
 
 
 def lp_pool2d(
@@ -78,7 +88,11 @@ def lp_pool2d(
     A tensor p broadcasts against (N, C, H', W'): shape () or (C, 1, 1).
     """
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="lp")
-    return _run("lp", composite.lp_pool2d, x, window, p=p, normalize=normalize)
+    call = {"reducer": "Lp", "parameter": p, "divisor_mode": native.MEMBERS if normalize else native.FIXED}
+    if not isinstance(p, Tensor) and p == 2:
+        call["reducer"] = "Root2"
+    supported = native.is_parameter(p, x)
+    return run("lp", composite.lp_pool2d, x, window, p, normalize, native_call=call, supported=supported)
 
 
 def mixed_pool2d(
@@ -93,7 +107,9 @@ def mixed_pool2d(
 ) -> Tensor:
     """a * max + (1 - a) * mean of each window; a tensor a has shape () or (C, 1, 1)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="mixed")
-    return _run("mixed", composite.mixed_pool2d, x, window, a=a)
+    call = {"reducer": "Mixed", "parameter": a}
+    supported = native.is_parameter(a, x)
+    return run("mixed", composite.mixed_pool2d, x, window, a, native_call=call, supported=supported)
 
 
 def soft_pool2d(
@@ -108,7 +124,7 @@ def soft_pool2d(
 ) -> Tensor:
     """Mean of each window weighted by softmax(beta * x) (Stergiou et al. 2021)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="soft")
-    return _run("soft", composite.soft_pool2d, x, window, beta=beta)
+    return run("soft", composite.soft_pool2d, x, window, beta, native_call={"reducer": "Soft", "parameter": beta})
 
 
 def stochastic_pool2d(
@@ -139,9 +155,185 @@ def stochastic_pool2d(
     if training and seed is None:
         seed = philox.draw_seed(x.device)
     drawn_from = seed if training else None
-    return _run(
-        "stochastic", composite.stochastic_pool2d, x, window, seed=drawn_from, negatives=negatives, evaluate=eval
-    )
+    shift = negatives == "shift"
+    if training:
+        call = {"reducer": "ShiftedStochastic" if shift else "Stochastic", "seed": seed}
+    else:
+        call = {"reducer": "ShiftedExpectation" if shift else "StochasticExpectation"}
+    supported = training or eval == "weighted"
+    return run(
+        "stochastic", composite.stochastic_pool2d, x, window, drawn_from, negatives, eval,
+        native_call=call, supported=supported,
+    )  # fmt: skip
+
+
+def gem_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    p: float | Tensor = 3.0,
+    eps: float = 1e-6,
+) -> Tensor:
+    """(mean max(x, eps)^p)^(1/p) of each window (Radenovic et al. 2018); a tensor p has shape () or (C, 1, 1)."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="gem")
+    call = {"reducer": "Gem", "parameter": p, "eps": eps}
+    return run("gem", composite.gem_pool2d, x, window, p, eps, native_call=call, supported=native.is_parameter(p, x))
+
+
+def lse_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    r: float | Tensor = 1.0,
+) -> Tensor:
+    """(1/r) log mean e^(r x) of each window, the mean at r = 0 (Pinheiro & Collobert 2015).
+
+    A tensor r has shape () or (C, 1, 1).
+    """
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="lse")
+    call = {"reducer": "LogSumExp", "parameter": r}
+    return run("lse", composite.lse_pool2d, x, window, r, native_call=call, supported=native.is_parameter(r, x))
+
+
+def edscw_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    eps: float = 1e-6,
+) -> Tensor:
+    """Mean weighted by softmax of 2 |x m| / (x^2 + m^2 + eps), m the window's mean (Stergiou & Poppe 2022)."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="edscw")
+    return run("edscw", composite.edscw_pool2d, x, window, eps, native_call={"reducer": "Edscw", "eps": eps})
+
+
+def idw_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    eps: float = 1e-6,
+) -> Tensor:
+    """Mean weighted by 1 / (|x - m| + eps), m the window's mean (Stergiou & Poppe 2022)."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="idw")
+    return run("idw", composite.idw_pool2d, x, window, eps, native_call={"reducer": "Idw", "eps": eps})
+
+
+def ada_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    b: float | Tensor = 0.5,
+    eps: float = 1e-6,
+) -> Tensor:
+    """b * edscw + (1 - b) * soft (Stergiou & Poppe 2022); a tensor b has shape () or (C, 1, 1)."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="ada")
+    call = {"reducer": "Ada", "parameter": b, "eps": eps}
+    return run("ada", composite.ada_pool2d, x, window, b, eps, native_call=call, supported=native.is_parameter(b, x))
+
+
+def weighted_mean_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    logits: Tensor,
+) -> Tensor:
+    """Mean of each window weighted by softmax(logits), logits of x's shape (Gao et al. 2019)."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="weighted_mean")
+    check("weighted_mean", x, window)
+    if logits.shape != x.shape:
+        raise ValueError(
+            f"weighted_mean: logits must have the input's shape {tuple(x.shape)}, got {tuple(logits.shape)}"
+        )
+    logits = logits.to(x.dtype)
+    batch = logits if x.dim() == 4 else logits.unsqueeze(0)
+    call = {"reducer": "WeightedMean", "logits": batch}
+    return run("weighted_mean", composite.weighted_mean_pool2d, x, window, batch, native_call=call)
+
+
+def median_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The lower median of each window, as `torch.median`; of equal values the later tap counts as the smaller."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="median")
+    call, supported = {"reducer": "Median"}, native.can_rank(window)
+    return run("median", composite.median_pool2d, x, window, native_call=call, supported=supported)
+
+
+def ranked_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    table: Tensor,
+    owner: str = "ranked",
+) -> Tensor:
+    """sum_r w_r x(r) of each window's members in descending order.
+
+    Args:
+        table: (K + 1, K) or, for each channel, (C, K + 1, K): the weights by number of members and rank; see
+            `pooling.ranks`.
+        owner: the operator's name in errors.
+    """
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    table = table.to(device=x.device, dtype=wide).contiguous()
+    call = {"reducer": "RankMean", "table": table}
+    supported = native.can_rank(window)
+    return run(owner, composite.ranked_pool2d, x, window, table, native_call=call, supported=supported)
+
+
+def rank_draw_pool2d(
+    x: Tensor,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    table: Tensor,
+    seed: Tensor | None = None,
+    owner: str = "rank_draw",
+) -> Tensor:
+    """x(r) of each window, the rank drawn from the cumulative probabilities `table` (K + 1, K); 0 past the last."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
+    check(owner, x, window)
+    seed = philox.draw_seed(x.device) if seed is None else seed
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    table = table.to(device=x.device, dtype=wide).contiguous()
+    call = {"reducer": "RankDraw", "table": table, "seed": seed}
+    supported = native.can_rank(window)
+    return run(owner, composite.rank_draw_pool2d, x, window, table, seed, native_call=call, supported=supported)
 
 
 def subsample_scaled2d(
@@ -157,7 +349,12 @@ def subsample_scaled2d(
 ) -> Tensor:
     """The sum of each window times `scale` plus `bias`, both of shape (C,) (LeCun et al. 1998, section II.B)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="subsample_scaled")
-    return _run("subsample_scaled", composite.subsample_scaled2d, x, window, scale=scale, bias=bias)
+    check("subsample_scaled", x, window)
+    if uses_native("subsample_scaled", x):
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        total = avg_pool2d(wide, window, divisor_override=1)
+        return (total * scale.view(-1, 1, 1) + bias.view(-1, 1, 1)).to(x.dtype)
+    return run("subsample_scaled", composite.subsample_scaled2d, x, window, scale, bias)
 
 
 def binomial_row(length: int) -> Tensor:
@@ -191,7 +388,14 @@ def blur_pool2d(
     near = ((len(row) - 1) // 2,) * 2 if before is None else (before, before) if isinstance(before, int) else before
     check("blur", x)
     size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
-    return _run("blur", composite.blur2d, x, row, stride=step, before=near, size=size, pad_mode=pad_mode)
+    if uses_native("blur", x, supported=not row.requires_grad):
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        table = torch.outer(row, row).to(wide).contiguous()
+        window = Window((len(row), len(row)), step, near)
+        numbers = native.window_numbers(window, size, native.BORDERS[pad_mode])
+        y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=table)
+        return y if x.dim() == 4 else y.squeeze(0)
+    return in_plain_torch(composite.filter2d, x, torch.outer(row, row), step, near, size, pad_mode)
 
 
 def polyphase_pool2d(
@@ -216,35 +420,3 @@ def polyphase_pool2d(
         phase = composite.polyphase_norms(components, norm).argmax(dim=1)
     chosen = components[torch.arange(len(x), device=x.device), phase]
     return chosen.contiguous(memory_format=memory_format(x)), phase
-
-
-def _run(name: str, function: Callable[..., Any], x: Tensor, *arguments: Any, **options: Any) -> Any:
-    """Call a composite: batched, in at least float32, the result in x's dtype and memory format."""
-    check(name, x, arguments[0] if isinstance(arguments[0], Window) else None)
-    batch = x.unsqueeze(0) if x.dim() == 3 else x
-    wide = batch.float() if x.dtype in (torch.float16, torch.bfloat16) else batch
-    result = function(wide, *arguments, **options)
-    if isinstance(result, tuple):
-        return tuple(_finish(part, x, part.dtype if part.dtype == torch.int64 else x.dtype) for part in result)
-    return _finish(result, x, x.dtype)
-
-
-def _finish(y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    y = y.to(dtype).contiguous(memory_format=memory_format(x))
-    return y.squeeze(0) if x.dim() == 3 else y
-
-
-def check(name: str, x: Tensor, window: Window | None = None) -> None:
-    """Raise ValueError or TypeError, naming the operator, for an input of another rank, dtype or too small a size."""
-    if x.dim() not in (3, 4):
-        raise ValueError(f"{name}: the input must be (N, C, H, W) or (C, H, W), got shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: the input must be floating point, got {x.dtype}; convert it with .float()")
-    if window is not None:
-        window.output_size(x.shape[-2], x.shape[-1], owner=name)
-
-
-def memory_format(x: Tensor) -> torch.memory_format:
-    """channels_last for a 4-D tensor in that format alone, otherwise contiguous."""
-    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if channels_last else torch.contiguous_format

@@ -40,7 +40,7 @@ def pool2d(x: Array, window: Window, reduce: Callable[[Array], float]) -> Array:
     y = np.empty((*x.shape[:2], *window.output_size(*x.shape[2:])))
     for at, positions in windows(x, window):
         n, c = at[:2]
-        y[at] = reduce(np.array([x[n, c, h, w] for h, w in positions], dtype=np.float64))
+        y[at] = reduce(np.array([x[n, c, h, w] for h, w in positions]))
     return y
 
 
@@ -196,15 +196,191 @@ def stochastic_pool2d(
         floor = values.min() if negatives == "shift" else 0.0
         activation = np.maximum(values - floor, 0.0)
         total = activation.sum()
-        if total == 0:
+        if np.isnan(total):
+            y[at] = np.nan
+        elif total == 0:
             y[at] = floor
         elif uniforms is not None:
-            drawn = np.argmax(np.cumsum(activation) > uniforms[at] * total)
+            running = np.cumsum(activation)
+            drawn = np.argmax((running > uniforms[at] * total) | np.isinf(running))
             y[at] = floor + activation[drawn]
         elif eval == "weighted":
             y[at] = floor + (activation**2).sum() / total
         else:
             y[at] = floor + (activation.max() if eval == "max" else activation.mean())
+    return y
+
+
+def median_pool2d(
+    x: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """The lower median: the ((n - 1) // 2)-th smallest, counted from 0."""
+
+    def reduce(values: Array) -> float:
+        return float(np.nan if np.isnan(values).any() else np.sort(values)[(len(values) - 1) // 2])
+
+    return pool2d(x, Window.of(kernel_size, stride, padding, dilation, ceil_mode), reduce)
+
+
+def gem_pool2d(
+    x: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    p: float = 3.0,
+    eps: float = 1e-6,
+) -> Array:
+    """(mean max(x, eps)^p)^(1/p)."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode)
+    return pool2d(x, window, lambda values: float((np.maximum(values, eps) ** p).mean() ** (1 / p)))
+
+
+def lse_pool2d(
+    x: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    r: float = 1.0,
+) -> Array:
+    """(1/r) log mean e^(r x); the mean at r = 0."""
+
+    def reduce(values: Array) -> float:
+        top = (r * values).max()
+        if r == 0:
+            return float(values.mean())
+        # log1p and expm1 keep the places that log(exp(z)) loses where z is tiny.
+        return float(top / r if np.isinf(top) else (top + np.log1p(np.expm1(r * values - top).mean())) / r)
+
+    return pool2d(x, Window.of(kernel_size, stride, padding, dilation, ceil_mode), reduce)
+
+
+def edscw_pool2d(
+    x: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    eps: float = 1e-6,
+) -> Array:
+    """Weights softmax(d), d_i = 2 |x_i m| / (x_i^2 + m^2 + eps), m = mean."""
+
+    def reduce(values: Array) -> float:
+        m = values.mean()
+        weights = np.exp(2 * np.abs(values * m) / (values**2 + m**2 + eps))
+        return float((weights * values).sum() / weights.sum())
+
+    return pool2d(x, Window.of(kernel_size, stride, padding, dilation, ceil_mode), reduce)
+
+
+def idw_pool2d(
+    x: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    eps: float = 1e-6,
+) -> Array:
+    """Weights 1 / (|x_i - m| + eps), normalised, m = mean."""
+
+    def reduce(values: Array) -> float:
+        weights = 1 / (np.abs(values - values.mean()) + eps)
+        return float((weights * values).sum() / weights.sum())
+
+    return pool2d(x, Window.of(kernel_size, stride, padding, dilation, ceil_mode), reduce)
+
+
+def ranked_pool2d(
+    x: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    weights: Callable[[int], Array],
+) -> Array:
+    """sum_r w_r x(r) over the members in descending order; `weights(n)` gives w_1 .. w_n for n members."""
+
+    def reduce(values: Array) -> float:
+        if np.isnan(values).any():
+            return float(np.nan)
+        kept = weights(len(values))
+        return float(sum(w * v for w, v in zip(kept, -np.sort(-values), strict=True) if w != 0))
+
+    return pool2d(x, Window.of(kernel_size, stride, padding, dilation, ceil_mode), reduce)
+
+
+def rank_average_weights(n: int, t: int | None = None) -> Array:
+    """1/t for the t largest of n, t = ceil(n / 2) unless given (`rap`)."""
+    top = -(-n // 2) if t is None else min(t, n)
+    return np.array([1 / top if r < top else 0.0 for r in range(n)])
+
+
+def geometric_weights(n: int, a: float = 0.5) -> Array:
+    """Proportional to a (1 - a)^(r - 1) (`rwp`, and `rsp` as probabilities)."""
+    weights = np.array([a * (1 - a) ** r for r in range(n)])
+    return weights / weights.sum()
+
+
+def first_kept_weights(n: int, q: float = 0.5) -> Array:
+    """(1 - q) q^(r - 1): the probability that of n, each dropped with probability q, rank r is the first kept."""
+    return np.array([(1 - q) * q**r for r in range(n)])
+
+
+def rank_draw_pool2d(
+    x: Array,
+    uniforms: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    *,
+    weights: Callable[[int], Array],
+) -> Array:
+    """x(r) for the first rank r whose cumulative weight exceeds the uniform number; 0 where none does."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode)
+    y = np.empty((*x.shape[:2], *window.output_size(*x.shape[2:])))
+    for at, positions in windows(x, window):
+        values = np.array([x[at[0], at[1], h, w] for h, w in positions])
+        above = np.cumsum(weights(len(values))) > uniforms[at]
+        drawn = -np.sort(-values)[above.argmax()] if above.any() else 0.0
+        y[at] = np.nan if np.isnan(values).any() else drawn
+    return y
+
+
+def weighted_mean_pool2d(
+    x: Array,
+    logits: Array,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """sum e^l x / sum e^l over each window."""
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode)
+    y = np.empty((*x.shape[:2], *window.output_size(*x.shape[2:])))
+    for at, positions in windows(x, window):
+        values = np.array([x[at[0], at[1], h, w] for h, w in positions])
+        given = np.array([logits[at[0], at[1], h, w] for h, w in positions])
+        weights = np.exp(given - given.max())
+        y[at] = (weights * values).sum() / weights.sum()
     return y
 
 

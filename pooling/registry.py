@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from pooling.dispatch import native_devices
 from pooling.geometry import Pair
 from pooling.options import Option, check_names, check_option, did_you_mean, signature_options
 
@@ -37,7 +38,10 @@ class Operator:
     options: dict[str, Option]
     learnable: bool
     random: bool
-    native: tuple[str, ...] = ()
+
+    @property
+    def native(self) -> tuple[str, ...]:
+        return native_devices(self.name)
 
 
 def register(

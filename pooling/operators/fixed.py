@@ -1,5 +1,6 @@
 """Fixed reducers: a window and a formula."""
 
+import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,6 +14,11 @@ from pooling.options import Range
 from pooling.registry import register
 
 Per = Literal["layer", "channel"]
+
+
+def softplus_inverse(y: float) -> float:
+    """x with log(1 + e^x) = y > 0."""
+    return y + math.log(-math.expm1(-y))
 
 
 def per_shape(per: Per, channels: int | None, owner: str) -> tuple[int, ...]:
@@ -125,8 +131,7 @@ class LpPool2d(WindowPool2d):
             return
         if p <= 1:
             raise ValueError(f"lp: p must be > 1 where it is learned (p = 1 + softplus(theta)), got {p}")
-        start = torch.expm1(torch.tensor(p - 1.0, dtype=torch.float64)).log().float()  # the inverse of softplus
-        self.theta = nn.Parameter(start.expand(per_shape(learn_p, channels, "lp")).clone())
+        self.theta = nn.Parameter(torch.full(per_shape(learn_p, channels, "lp"), softplus_inverse(p - 1)))
 
     @property
     def p(self) -> float | Tensor:
@@ -195,3 +200,111 @@ class MixedPool2d(WindowPool2d):
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.mixed_pool2d(x, window, a=self.share(x.device))
+
+
+@register("gem", kind="reducer", paper="Radenovic et al. 2018, arXiv:1711.02512", learnable=True)
+class GeMPool2d(WindowPool2d):
+    """(mean max(x, eps)^p)^(1/p) of each window, the generalised mean.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        p: the exponent, > 0; the starting point where it is learned.
+        eps: values below it count as it, and get no gradient.
+        learn_p: learn p = softplus(theta), one per layer or per channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        p: Annotated[float, Range(above=0)] = 3.0,
+        eps: Annotated[float, Range(above=0)] = 1e-6,
+        learn_p: Literal["no", "layer", "channel"] = "no",
+        channels: int | None = None,
+        **geometry,
+    ) -> None:
+        super().__init__(**geometry)
+        self.eps = eps
+        self.fixed_p = p
+        self.theta: nn.Parameter | None = None
+        if learn_p != "no":
+            self.theta = nn.Parameter(torch.full(per_shape(learn_p, channels, "gem"), softplus_inverse(p)))
+
+    @property
+    def p(self) -> float | Tensor:
+        """The exponent in force: a number or, where learned, a tensor of shape () or (C, 1, 1)."""
+        return self.fixed_p if self.theta is None else F.softplus(self.theta)
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.gem_pool2d(x, window, p=self.p, eps=self.eps)
+
+
+@register("lse", kind="reducer", paper="Pinheiro & Collobert 2015, arXiv:1411.6228", learnable=True)
+class LogSumExpPool2d(WindowPool2d):
+    """(1/r) log mean e^(r x) of each window: r -> 0 gives the mean, r -> inf the max.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        r: sharpness, in units of 1 / activation; the starting point where it is learned.
+        learn_r: learn r, one per layer or per channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        r: Annotated[float, Range()] = 1.0,
+        learn_r: Literal["no", "layer", "channel"] = "no",
+        channels: int | None = None,
+        **geometry,
+    ) -> None:
+        super().__init__(**geometry)
+        self.fixed_r = r
+        self.r: nn.Parameter | None = None
+        if learn_r != "no":
+            self.r = nn.Parameter(torch.full(per_shape(learn_r, channels, "lse"), float(r)))
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.lse_pool2d(x, window, r=self.fixed_r if self.r is None else self.r)
+
+
+@register("edscw", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772")
+class EdscwPool2d(WindowPool2d):
+    """Mean of each window weighted by softmax of each value's Dice-Sorensen similarity to the window's mean.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    """
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.edscw_pool2d(x, window)
+
+
+@register("idw", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772")
+class InverseDistancePool2d(WindowPool2d):
+    """Mean of each window weighted by each value's inverse distance from the window's mean.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    """
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.idw_pool2d(x, window)
+
+
+@register("ada", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772", learnable=True)
+class AdaPool2d(WindowPool2d):
+    """b * edscw + (1 - b) * soft with a learned b per channel (AdaPool).
+
+    b = sigmoid(theta), starting at one half.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    """
+
+    def __init__(self, *, channels: int | None = None, **geometry) -> None:
+        super().__init__(**geometry)
+        self.theta = nn.Parameter(torch.zeros(per_shape("channel", channels, "ada")))
+
+    @property
+    def b(self) -> Tensor:
+        """The share of edscw in force, (C, 1, 1)."""
+        return self.theta.sigmoid()
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.ada_pool2d(x, window, b=self.b)

@@ -42,6 +42,14 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"a": "random"},
         {"a": "random", "per": "channel"},
     ],
+    ("reducer", "gem"): [{"p": 1.5, "eps": 0.1}, {"learn_p": "layer"}, {"learn_p": "channel"}],
+    ("reducer", "lse"): [{"r": 4.0}, {"r": -1.0}, {"learn_r": "layer"}, {"learn_r": "channel"}],
+    ("reducer", "median"): [{"padding_mode": "circular"}],
+    ("reducer", "rap"): [{"t": 3}],
+    ("reducer", "rwp"): [{"a": 0.25}],
+    ("reducer", "rsp"): [{"a": 0.25, "padding_mode": "reflect"}],
+    ("reducer", "max_dropout"): [{"q": 0.2}, {"q": 0}],
+    ("reducer", "ordinal"): [{"per": "channel"}, {"padding_mode": "reflect"}],
     ("reducer", "subsample_scaled"): [{"padding_mode": "circular"}],
     ("reducer", "conv"): [{"depthwise": True}, {"padding_mode": "circular"}, {"padding_mode": "reflect"}],
     ("reducer", "stochastic"): [
@@ -111,16 +119,18 @@ class Case:
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in operator.parameters():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+                noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype, device="cpu")
+                parameter += 0.3 * noise.to(parameter.device)
         return operator
 
     def values(self, *shape: int) -> Tensor:
-        """Distinct float64 numbers in (-2, 2), none near another or 0; above 0 where the operator takes no others."""
+        """Distinct float64 numbers in (-2, 2), none near another, 0 or the mean of some; above 0 where the operator
+        takes no others."""
         generator = torch.Generator().manual_seed(2)
         count = torch.Size(shape).numel()
-        x = (torch.randperm(count, generator=generator).double() + 0.5) / max(count, 1)
+        x = (torch.randperm(count, generator=generator, device="cpu").double() + 0.5) / max(count, 1)
         x = x if self.arguments.get("negatives") == "error" else 2 * x - 1
-        return 2 * x.view(shape)
+        return 2 * (x.sign() * x.abs() ** 1.1).view(shape).to(torch.get_default_device())
 
 
 def _all_cases() -> list[Case]:

@@ -42,7 +42,7 @@ def over_windows(function: Callable[..., Array]) -> Callable[..., Array]:
             each = uniforms(x.shape[0] * x.shape[1] * size[0] * size[1]).reshape(*x.shape[:2], *size)
             return np.pad(each, ((0, 0), (0, 0), (0, larger[0] - size[0]), (0, larger[1] - size[1])))
 
-        draws = drawn if function is stochastic else uniforms
+        draws = drawn if function in EACH_WINDOW_DRAWS else uniforms
         return function(module, case, x, window, draws)[:, :, : size[0], : size[1]]
 
     return define
@@ -93,6 +93,71 @@ def mixed(module, case, x, window, uniforms):
 def stochastic(module, case, x, window, drawn):
     rules = {name: case.option(name) for name in ("negatives", "eval")}
     return reference.stochastic_pool2d(x, drawn(), window, **rules)
+
+
+def median(module, case, x, window, uniforms):
+    return reference.median_pool2d(x, window)
+
+
+def gem(module, case, x, window, uniforms):
+    p = case.option("p") if module.theta is None else np.log1p(np.exp(tensor(module.theta)))
+    return per_channel(x, p, lambda x, p: reference.gem_pool2d(x, window, p=p, eps=case.option("eps")))
+
+
+def lse(module, case, x, window, uniforms):
+    r = case.option("r") if module.r is None else tensor(module.r)
+    return per_channel(x, r, lambda x, r: reference.lse_pool2d(x, window, r=r))
+
+
+def edscw(module, case, x, window, uniforms):
+    return reference.edscw_pool2d(x, window)
+
+
+def idw(module, case, x, window, uniforms):
+    return reference.idw_pool2d(x, window)
+
+
+def ada(module, case, x, window, uniforms):
+    b = (1 / (1 + np.exp(-tensor(module.theta))))[:, 0, 0][:, None, None]
+    return b * reference.edscw_pool2d(x, window) + (1 - b) * reference.soft_pool2d(x, window)
+
+
+def rap(module, case, x, window, uniforms):
+    return reference.ranked_pool2d(x, window, weights=lambda n: reference.rank_average_weights(n, case.option("t")))
+
+
+def rwp(module, case, x, window, uniforms):
+    return reference.ranked_pool2d(x, window, weights=lambda n: reference.geometric_weights(n, case.option("a")))
+
+
+def drawn_rank(x, window, drawn, weights):
+    if (uniforms := drawn()) is None:
+        return reference.ranked_pool2d(x, window, weights=weights)
+    return reference.rank_draw_pool2d(x, uniforms, window, weights=weights)
+
+
+def rsp(module, case, x, window, drawn):
+    return drawn_rank(x, window, drawn, lambda n: reference.geometric_weights(n, case.option("a")))
+
+
+def max_dropout(module, case, x, window, drawn):
+    return drawn_rank(x, window, drawn, lambda n: reference.first_kept_weights(n, case.option("q")))
+
+
+def ordinal(module, case, x, window, uniforms):
+    """softmax(theta), of which a window with fewer members takes the first weights, divided by their sum."""
+    weights = np.atleast_2d(np.exp(tensor(module.theta)))
+
+    def first(c: int, n: int) -> Array:
+        return weights[c, :n] / weights[c, :n].sum()
+
+    return per_channel(
+        x, np.arange(len(weights)), lambda x, c: reference.ranked_pool2d(x, window, weights=lambda n: first(int(c), n))
+    )
+
+
+# Those that draw one number for each window.
+EACH_WINDOW_DRAWS = (stochastic, rsp, max_dropout)
 
 
 def subsample_scaled(module, case, x, window, uniforms):
@@ -182,6 +247,17 @@ DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ("reducer", "soft"): over_windows(soft),
     ("reducer", "mixed"): over_windows(mixed),
     ("reducer", "stochastic"): over_windows(stochastic),
+    ("reducer", "median"): over_windows(median),
+    ("reducer", "gem"): over_windows(gem),
+    ("reducer", "lse"): over_windows(lse),
+    ("reducer", "edscw"): over_windows(edscw),
+    ("reducer", "idw"): over_windows(idw),
+    ("reducer", "ada"): over_windows(ada),
+    ("reducer", "rap"): over_windows(rap),
+    ("reducer", "rwp"): over_windows(rwp),
+    ("reducer", "rsp"): over_windows(rsp),
+    ("reducer", "max_dropout"): over_windows(max_dropout),
+    ("reducer", "ordinal"): over_windows(ordinal),
     ("reducer", "subsample_scaled"): over_windows(subsample_scaled),
     ("reducer", "conv"): over_windows(conv),
     ("downsampler", "subsample"): subsample,

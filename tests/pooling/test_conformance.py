@@ -64,9 +64,10 @@ def differing_modes(case: Case) -> range:
 def expected(operator: nn.Module, case: Case, x: Tensor, window: Window) -> Tensor:
     """The definition's value, with the uniform numbers that `seeded` makes the operator draw."""
     torch.manual_seed(0)
-    seed = philox.draw_seed(torch.device("cpu")).item()
+    seed = philox.draw_seed(x.device).item()
     uniforms = (lambda count: reference.uniform(seed, count)) if operator.training else None
-    return torch.from_numpy(DEFINITIONS[case.kind, case.name](operator, case, x.numpy(), window, uniforms))
+    near = copy.deepcopy(operator).cpu()
+    return torch.from_numpy(DEFINITIONS[case.kind, case.name](near, case, x.cpu().numpy(), window, uniforms)).to(x)
 
 
 # 1. Values
@@ -249,7 +250,7 @@ def test_autocast_changes_neither_values_nor_dtype(case: Case) -> None:
     x = case.values(*SHAPE).float()
     for operator in modes(case.create(WINDOW).float()):
         y = seeded(operator, x)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
             torch.testing.assert_close(seeded(operator, x), y)
 
 
@@ -379,6 +380,8 @@ def test_exports_in_eval_mode(case: Case) -> None:
 OUTCOMES = {
     "stochastic": ([[-1.0, 1.0], [3.0, 6.0]], {1.0: 0.1, 3.0: 0.3, 6.0: 0.6}),
     "stochastic-negatives=shift": ([[-1.0, 1.0], [0.0, 3.0]], {1.0: 2 / 7, 0.0: 1 / 7, 3.0: 4 / 7}),
+    "rsp": ([[-1.0, 1.0], [3.0, 6.0]], {6.0: 8 / 15, 3.0: 4 / 15, 1.0: 2 / 15, -1.0: 1 / 15}),
+    "max_dropout": ([[-1.0, 1.0], [3.0, 6.0]], {6.0: 1 / 2, 3.0: 1 / 4, 1.0: 1 / 8, -1.0: 1 / 16, 0.0: 1 / 16}),
     "mixed-a=random": ([[0.0, 1.0], [2.0, 5.0]], {5.0: 0.5, 2.0: 0.5}),
 }
 

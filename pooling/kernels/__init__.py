@@ -1,0 +1,8 @@
+"""The native backend: C++ and CUDA for the operators of `pooling.functional`.
+
+    python -m pooling.kernels.build     # compile; cached, a step of `make train` and `make test`
+    python -m pooling.kernels.info      # what is built, for which devices, and why something is not
+
+`lanes.h` and `window.h` are the vocabulary, `reducers.h`, `random_reducers.h` and `rank.h` the operators, `cpu.h` and
+`cuda.cu` the two drivers. `native.py` is the Python side; without a library everything runs on `pooling.composite`.
+"""

@@ -1,0 +1,51 @@
+// The operators' declaration and their CPU side.
+#include "binding.h"
+
+namespace poolzoo {
+
+using Parallel = void (*)(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t));
+struct Kernel {
+    void (*forward)(const Call&, Parallel);
+    void (*backward)(const Call&, Parallel);
+};
+Kernel kernels_0_float(Reducer), kernels_1_float(Reducer), kernels_2_float(Reducer);
+Kernel kernels_0_double(Reducer), kernels_1_double(Reducer), kernels_2_double(Reducer);
+
+namespace {
+
+Kernel kernel_of(const Call& call) {
+    const bool wide = call.dtype == Dtype::Double;
+    for (auto find : {wide ? kernels_0_double : kernels_0_float, wide ? kernels_1_double : kernels_1_float,
+                      wide ? kernels_2_double : kernels_2_float}) {
+        const Kernel kernel = find(call.reducer);
+        if (kernel.forward != nullptr) return kernel;
+    }
+    STD_TORCH_CHECK(false, "pooling: unknown reducer");
+    return {};
+}
+
+void parallel(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t)) {
+    if (count <= grain) {
+        body(context, 0, count);
+    } else {
+        torch::stable::parallel_for(0, count, grain, [=](int64_t begin, int64_t end) { body(context, begin, end); });
+    }
+}
+
+void run_forward(const Call& call, const Tensor&) { kernel_of(call).forward(call, parallel); }
+void run_backward(const Call& call, const Tensor&) { kernel_of(call).backward(call, parallel); }
+
+}  // namespace
+}  // namespace poolzoo
+
+STABLE_TORCH_LIBRARY(poolzoo, m) {
+    m.def("pool2d" POOLZOO_FORWARD);
+    m.def("pool2d_forward" POOLZOO_FORWARD);
+    m.def("pool2d_backward" POOLZOO_BACKWARD);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
+    m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
+    m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
+    m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));
+}

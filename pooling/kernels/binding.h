@@ -1,0 +1,182 @@
+// From tensors to a Call, for every device: schemas, checks, memory formats and allocation.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "call.h"
+
+// pool2d is what autograd knows (Python registers its backward); pool2d_forward is the same without, for callers that
+// need no gradient. Both return y and, where `save`, each output's tap number, otherwise an empty tensor.
+#define POOLZOO_FORWARD                                                                                               \
+    "(Tensor x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? seed, int reducer, int[] window, "          \
+    "float[] numbers, bool save) -> (Tensor, Tensor)"
+#define POOLZOO_BACKWARD                                                                                              \
+    "(Tensor gradient, Tensor? x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? taps, SymInt H, "         \
+    "SymInt W, bool channels_last, int reducer, int[] window, float[] numbers, bool parameter_gradient) "             \
+    "-> (Tensor, Tensor, Tensor)"
+
+namespace poolzoo {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+using Run = void (*)(const Call&, const Tensor& like);
+
+inline Dtype dtype_of(const Tensor& x) {
+    switch (x.scalar_type()) {
+        case ScalarType::Float: return Dtype::Float;
+        case ScalarType::Double: return Dtype::Double;
+        case ScalarType::BFloat16: return Dtype::BFloat16;
+        case ScalarType::Half: return Dtype::Half;
+        default: STD_TORCH_CHECK(false, "pooling: the input must be float16, bfloat16, float32 or float64");
+    }
+    return Dtype::Float;
+}
+
+// (N, C, H, W) laid out as (N, H, W, C), and not also as (N, C, H, W).
+inline bool is_channels_last(const Tensor& x) {
+    if (x.is_contiguous()) return false;
+    int64_t expected = 1;
+    for (int axis : {1, 3, 2, 0}) {
+        if (x.size(axis) != 1 && x.stride(axis) != expected) return false;
+        expected *= x.size(axis);
+    }
+    return true;
+}
+
+inline Tensor in_format(const Tensor& x, bool channels_last) {
+    if (channels_last ? is_channels_last(x) : x.is_contiguous()) return x;
+    const Tensor y = torch::stable::contiguous(x, channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+    return y;
+}
+
+inline Tensor empty_as(const Tensor& like, int64_t N, int64_t C, int64_t H, int64_t W, bool channels_last, ScalarType type) {
+    const int64_t sizes[] = {N, C, H, W};
+    const int64_t one = 1, c = std::max(C, one), h = std::max(H, one), w = std::max(W, one);
+    const int64_t rows[] = {c * h * w, h * w, w, 1}, pixels[] = {h * w * c, 1, w * c, c};
+    AtenTensorHandle handle;
+    int32_t device, index, dtype;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
+    dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+    const int64_t* strides = channels_last ? pixels : rows;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(4, sizes, strides, dtype, device, index, &handle));
+    return Tensor(handle);
+}
+
+inline const void* data(const MaybeTensor& x) { return x ? x->const_data_ptr() : nullptr; }
+
+// n: kh, kw, sh, sw, ph, pw, dh, dw, oh, ow, border, divisor; numbers: the fixed divisor, eps, the fixed parameter.
+inline Call call_of(const Tensor& like, int64_t N, int64_t C, int64_t H, int64_t W, bool channels_last, int64_t reducer,
+                    const std::vector<int64_t>& n, const std::vector<double>& numbers) {
+    STD_TORCH_CHECK(n.size() == 12 && numbers.size() == 3, "pooling: a window has 12 numbers, a reducer 3");
+    STD_TORCH_CHECK(reducer >= 0 && reducer < static_cast<int64_t>(Reducer::Count), "pooling: unknown reducer ", reducer);
+    for (int k : {0, 1, 2, 3, 6, 7}) STD_TORCH_CHECK(n[k] > 0, "pooling: sizes, strides and dilations must be positive");
+    Call call{};
+    call.window = {N, C, H, W, n[8], n[9], n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], channels_last,
+                   static_cast<Border>(n[10])};
+    call.divisor = static_cast<Divisor>(n[11]);
+    call.reducer = static_cast<Reducer>(reducer);
+    call.dtype = dtype_of(like);
+    call.fixed_divisor = numbers[0];
+    call.option = numbers[1];
+    call.fixed_parameter = numbers[2];
+    call.wide_taps = call.window.taps() > 255;
+    return call;
+}
+
+inline void give(Call& call, const MaybeTensor& parameter, const MaybeTensor& table) {
+    const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
+    const int64_t C = call.window.C, entries = (call.window.taps() + 1) * call.window.taps();
+    for (const MaybeTensor& t : {parameter, table}) {
+        STD_TORCH_CHECK(!t || (t->scalar_type() == wide && t->is_contiguous()), "pooling: parameters must be contiguous ",
+                        "and of the type that is computed in");
+    }
+    if (parameter) {
+        const int64_t numbers = parameter->numel();
+        STD_TORCH_CHECK(numbers == 1 || numbers == C, "pooling: a parameter has 1 or C numbers, got ", numbers);
+        call.parameter = parameter->const_data_ptr();
+        call.parameter_per_channel = numbers != 1;
+    }
+    if (table) {
+        const int64_t least = call.reducer == Reducer::Filter ? call.window.taps() : entries;
+        STD_TORCH_CHECK(table->numel() == least || table->numel() == least * C, "pooling: a table of the wrong size");
+        call.table = table->const_data_ptr();
+        call.table_step = table->numel() == least ? 0 : least;
+    }
+}
+
+template <Run run>
+std::tuple<Tensor, Tensor> forward(const Tensor& input, const MaybeTensor& given_logits, const MaybeTensor& parameter,
+                                   const MaybeTensor& table, const MaybeTensor& seed, int64_t reducer,
+                                   const std::vector<int64_t>& window, const std::vector<double>& numbers, bool save) {
+    STD_TORCH_CHECK(input.dim() == 4, "pooling: the input must be (N, C, H, W)");
+    const bool channels_last = is_channels_last(input);
+    const Tensor x = in_format(input, channels_last);
+    const auto size = x.sizes();
+    Call call = call_of(x, size[0], size[1], size[2], size[3], channels_last, reducer, window, numbers);
+    const Window& w = call.window;
+    give(call, parameter, table);
+    MaybeTensor logits;
+    if (given_logits) {
+        STD_TORCH_CHECK(given_logits->scalar_type() == x.scalar_type() && given_logits->numel() == x.numel(),
+                        "pooling: logits must have the input's shape and type");
+        logits = in_format(*given_logits, channels_last);
+    }
+    call.x = x.const_data_ptr();
+    call.logits = data(logits);
+    if (seed) {
+        STD_TORCH_CHECK(seed->scalar_type() == ScalarType::Long && seed->numel() == 1, "pooling: the seed is one int64");
+        call.seeded = true;
+        call.seed_at = seed->const_data_ptr();
+    }
+    const Tensor y = empty_as(x, w.N, w.C, w.oh, w.ow, channels_last, x.scalar_type());
+    call.y = y.mutable_data_ptr();
+    const ScalarType byte = call.wide_taps ? ScalarType::Int : ScalarType::Byte;
+    const int64_t kept = save ? w.N : 0;
+    const Tensor taps = empty_as(x, kept, w.C, w.oh, w.ow, channels_last, byte);
+    call.taps = save ? taps.mutable_data_ptr() : nullptr;
+    if (y.numel() > 0) run(call, x);
+    return {y, taps};
+}
+
+template <Run run>
+std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const MaybeTensor& input,
+                                            const MaybeTensor& given_logits, const MaybeTensor& parameter,
+                                            const MaybeTensor& table, const MaybeTensor& taps, int64_t H, int64_t W,
+                                            bool channels_last, int64_t reducer, const std::vector<int64_t>& window,
+                                            const std::vector<double>& numbers, bool parameter_gradient) {
+    const Tensor gradient = in_format(given_gradient, channels_last);
+    const int64_t N = gradient.size(0), C = gradient.size(1);
+    Call call = call_of(gradient, N, C, H, W, channels_last, reducer, window, numbers);
+    const Window& w = call.window;
+    give(call, parameter, table);
+    MaybeTensor x, logits, saved;
+    if (input) x = in_format(*input, channels_last);
+    if (given_logits) logits = in_format(*given_logits, channels_last);
+    if (taps) saved = in_format(*taps, channels_last);
+    STD_TORCH_CHECK(gradient.size(2) == w.oh && gradient.size(3) == w.ow, "pooling: a gradient of the wrong size");
+    call.gradient = gradient.const_data_ptr();
+    call.x = data(x);
+    call.logits = data(logits);
+    call.taps = const_cast<void*>(data(saved));
+    const Tensor dx = empty_as(gradient, N, C, H, W, channels_last, gradient.scalar_type());
+    const Tensor dlogits = empty_as(gradient, logits ? N : 0, C, H, W, channels_last, gradient.scalar_type());
+    const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
+    const int64_t slopes = !parameter_gradient ? 0 : call.reducer == Reducer::RankMean ? w.taps() : 1;
+    const Tensor dparameter = empty_as(gradient, slopes * N, C, w.oh, w.ow, channels_last, wide);
+    call.dx = dx.mutable_data_ptr();
+    call.dlogits = logits ? dlogits.mutable_data_ptr() : nullptr;
+    call.dparameter = parameter_gradient ? dparameter.mutable_data_ptr() : nullptr;
+    if (dx.numel() > 0) run(call, gradient);
+    return {dx, dlogits, dparameter};
+}
+
+}  // namespace poolzoo

@@ -1,0 +1,54 @@
+// One call of an operator as the binding hands it to a driver: raw pointers and the window.
+#pragma once
+
+#include "window.h"
+
+namespace poolzoo {
+
+enum class Dtype : int { Float, Double, BFloat16, Half };
+
+// The reducers, by the numbers that Python passes.
+#define POOLZOO_REDUCERS(X)                                                                                        \
+    X(Max) X(Min) X(Avg) X(Filter) X(Mixed) X(Lp) X(Root2) X(Gem) X(LogSumExp) X(Soft) X(WeightedMean) X(Edscw)     \
+    X(Idw) X(Ada) X(Stochastic) X(ShiftedStochastic) X(StochasticExpectation) X(ShiftedExpectation) X(Median)       \
+    X(RankDraw) X(RankMean)
+
+enum class Reducer : int {
+#define X(name) name,
+    POOLZOO_REDUCERS(X)
+#undef X
+        Count
+};
+
+// What `count` is: the window's members, the positions inside the padded input, or a fixed number.
+enum class Divisor : int { Members, Padded, Fixed };
+
+// "Wide" is the type that is computed in: double for double, float for the others. Tensors have the memory format of
+// the window: x, logits, dx and dlogits (N, C, H, W); y, gradient, taps and dparameter (N, C, oh, ow). Where the table
+// is learned, dparameter is (taps, N, C, oh, ow): one slope for each rank.
+struct Call {
+    Window window;
+    Reducer reducer;
+    Dtype dtype;
+    Divisor divisor;
+    double fixed_divisor;
+    double option;               // eps
+    double fixed_parameter;      // where `parameter` is null
+    bool wide_taps;              // int32 instead of uint8, where a window has more than 255 taps
+    const void* seed_at;         // int64, on the device
+    bool seeded;
+    const void* x;
+    const void* logits;
+    const void* parameter;       // wide, one or C numbers
+    bool parameter_per_channel;
+    const void* table;           // wide
+    int64_t table_step;          // numbers per channel; 0 where the channels share one
+    void* y;                     // forward
+    void* taps;                  // forward: written where not null; backward: read
+    const void* gradient;        // backward
+    void* dx;
+    void* dlogits;
+    void* dparameter;            // wide
+};
+
+}  // namespace poolzoo

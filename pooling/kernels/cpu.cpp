@@ -1,0 +1,73 @@
+// Instances of the CPU driver: compiled once per group of reducers and type (POOLZOO_GROUP, POOLZOO_WIDE) and per
+// instruction set, so that the parts build in parallel.
+#include "cpu.h"
+
+namespace poolzoo {
+namespace {
+
+// Work for about 20 microseconds, in outputs or inputs.
+constexpr int64_t kGrain = 16384;
+
+int64_t grain_rows(int64_t row) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row)); }
+
+template <template <class> class R, class T>
+void forward(const Call& call, Parallel parallel) {
+    const Plan<T> plan(call);
+    const auto body = [](const void* context, int64_t begin, int64_t end) {
+        forward_rows<R, T>(*static_cast<const Plan<T>*>(context), begin, end);
+    };
+    parallel(plan.units * plan.w.oh, grain_rows(plan.out_row * plan.w.taps()), &plan, body);
+}
+
+template <template <class> class R, class T>
+void backward(const Call& call, Parallel parallel) {
+    const Plan<T> plan(call);
+    const auto body = [](const void* context, int64_t begin, int64_t end) {
+        backward_range<R, T>(*static_cast<const Plan<T>*>(context), begin, end);
+    };
+    parallel(plan.units * plan.w.H, grain_rows(plan.row * plan.w.taps()), &plan, body);
+}
+
+template <template <class> class R>
+Kernel kernel() {
+    return {forward<R, POOLZOO_WIDE>, backward<R, POOLZOO_WIDE>};
+}
+
+}  // namespace
+
+#define POOLZOO_JOIN(a, b, c) a##_##b##_##c
+#define POOLZOO_NAME(group, wide) POOLZOO_JOIN(kernels, group, wide)
+
+// kernels_0_float(reducer), and so on.
+Kernel POOLZOO_NAME(POOLZOO_GROUP, POOLZOO_WIDE)(Reducer reducer) {
+    switch (reducer) {
+#if POOLZOO_GROUP == 0
+        case Reducer::Max: return kernel<Max>();
+        case Reducer::Min: return kernel<Min>();
+        case Reducer::Avg: return kernel<Avg>();
+        case Reducer::Filter: return kernel<Filter>();
+        case Reducer::Mixed: return kernel<Mixed>();
+        case Reducer::Root2: return kernel<Root2>();
+        case Reducer::Soft: return kernel<Soft>();
+        case Reducer::WeightedMean: return kernel<WeightedMean>();
+#elif POOLZOO_GROUP == 1
+        case Reducer::Lp: return kernel<Lp>();
+        case Reducer::Gem: return kernel<Gem>();
+        case Reducer::LogSumExp: return kernel<LogSumExp>();
+        case Reducer::Edscw: return kernel<Edscw>();
+        case Reducer::Idw: return kernel<Idw>();
+        case Reducer::Ada: return kernel<Ada>();
+#else
+        case Reducer::Stochastic: return kernel<Stochastic>();
+        case Reducer::ShiftedStochastic: return kernel<ShiftedStochastic>();
+        case Reducer::StochasticExpectation: return kernel<StochasticExpectation>();
+        case Reducer::ShiftedExpectation: return kernel<ShiftedExpectation>();
+        case Reducer::Median: return kernel<Median>();
+        case Reducer::RankDraw: return kernel<RankDraw>();
+        case Reducer::RankMean: return kernel<RankMean>();
+#endif
+        default: return {nullptr, nullptr};
+    }
+}
+
+}  // namespace poolzoo

@@ -1,0 +1,164 @@
+// The CUDA driver, compiled in parts so that they build in parallel: the instances of one group of reducers and one type
+// (POOLZOO_GROUP, POOLZOO_STORAGE), or the operators' CUDA side (POOLZOO_BINDING).
+//
+// Compiled as C++ this is a library for tests, "threads": its operators run every thread on the CPU, in poolzoo_threads.
+#include "threads.h"
+
+#ifdef POOLZOO_BINDING
+#include "binding.h"
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#endif
+
+namespace poolzoo {
+namespace {
+
+template <class S>
+Kernel kernel_of(Reducer reducer) {
+    const int group = static_cast<int>(reducer) % kGroups;
+    return group == 0 ? kernels<0, S>(reducer) : group == 1 ? kernels<1, S>(reducer) : kernels<2, S>(reducer);
+}
+
+Kernel kernel_of(const Call& call) {
+    switch (call.dtype) {
+        case Dtype::Float: return kernel_of<float>(call.reducer);
+        case Dtype::Double: return kernel_of<double>(call.reducer);
+        case Dtype::BFloat16: return kernel_of<BFloat16>(call.reducer);
+        default: return kernel_of<Half>(call.reducer);
+    }
+}
+
+Frame frame_of(const Call& call) {
+    STD_TORCH_CHECK(Frame::fits(call.window), "pooling: a side, or a window's reach, is 2^30 or more");
+    return Frame(call);
+}
+
+#ifdef __CUDACC__
+// The tensors' device and the stream that is current on it.
+struct Device {
+    torch::stable::accelerator::DeviceGuard guard;
+    void* stream = nullptr;
+
+    explicit Device(const Tensor& like) : guard(like.get_device_index()) {
+        STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
+    }
+    void check() const { STD_CUDA_KERNEL_LAUNCH_CHECK(); }
+};
+#else
+struct Device {
+    void* stream = nullptr;
+
+    explicit Device(const Tensor&) {}
+    void check() const {}
+};
+#endif
+
+void run_forward(const Call& call, const Tensor& like) {
+    const Device device(like);
+    kernel_of(call).forward(frame_of(call), device.stream);
+    device.check();
+}
+
+void run_backward(const Call& call, const Tensor& like) {
+    const Device device(like);
+    const Kernel kernel = kernel_of(call);
+    Frame frame = frame_of(call);
+    MaybeTensor states;
+    const bool by_value = call.taps == nullptr;
+    if (by_value && kernel.state_size > 0) {
+        states = empty_as(like, 1, 1, frame.output.count, kernel.state_size, false, ScalarType::Byte);
+        frame.states = states->mutable_data_ptr();
+    }
+    const bool slopes = call.dparameter != nullptr && kernel.windows != nullptr;
+    if (by_value && (kernel.state_size > 0 || slopes)) kernel.windows(frame, device.stream);
+    kernel.backward(frame, device.stream);
+    device.check();
+}
+
+}  // namespace
+}  // namespace poolzoo
+
+#ifdef __CUDACC__
+STABLE_TORCH_LIBRARY_IMPL(poolzoo, CUDA, m) {
+#else
+STABLE_TORCH_LIBRARY(poolzoo_threads, m) {
+    m.def("pool2d" POOLZOO_FORWARD);
+    m.def("pool2d_forward" POOLZOO_FORWARD);
+    m.def("pool2d_backward" POOLZOO_BACKWARD);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
+#endif
+    m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
+    m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
+    m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));
+}
+
+#else
+
+namespace poolzoo {
+namespace {
+
+#ifdef __CUDACC__
+constexpr int kBlock = 256;
+
+template <class Thread>
+__global__ void __launch_bounds__(kBlock) kernel(const __grid_constant__ Frame frame, int64_t threads) {
+    const int64_t index = static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x;
+    if (index < threads) Thread::run(frame, index);
+}
+
+template <class Thread>
+void launch(const Frame& frame, int64_t threads, void* stream) {
+    const unsigned blocks = static_cast<unsigned>((threads + kBlock - 1) / kBlock);
+    if (blocks > 0) kernel<Thread><<<blocks, kBlock, 0, static_cast<cudaStream_t>(stream)>>>(frame, threads);
+}
+#else
+template <class Thread>
+void launch(const Frame& frame, int64_t threads, void*) {
+    for (int64_t index = 0; index < threads; index++) Thread::run(frame, index);
+}
+#endif
+
+template <class Thread>
+void over_outputs(const Frame& frame, void* stream) {
+    launch<Thread>(frame, frame.output.count, stream);
+}
+template <class Thread>
+void over_inputs(const Frame& frame, void* stream) {
+    launch<Thread>(frame, frame.input.count, stream);
+}
+
+template <Reducer reducer, template <class> class R, class S>
+Kernel instances() {
+    Kernel kernel{};
+    if constexpr (static_cast<int>(reducer) % kGroups == POOLZOO_GROUP) {
+        using View = View<R, S>;
+        kernel.forward = over_outputs<Forward<R, S>>;
+        kernel.backward = over_inputs<Backward<R, S>>;
+        if constexpr (View::keeps_states || View::traits.learned) kernel.windows = over_outputs<Windows<R, S>>;
+        kernel.state_size = View::keeps_states ? sizeof(typename View::State) : 0;
+    }
+    return kernel;
+}
+
+}  // namespace
+
+template <int group, class S>
+Kernel kernels(Reducer reducer) {
+    switch (reducer) {
+#define X(name) \
+    case Reducer::name: return instances<Reducer::name, name, S>();
+        POOLZOO_REDUCERS(X)
+#undef X
+        default: return {};
+    }
+}
+
+template Kernel kernels<POOLZOO_GROUP, POOLZOO_STORAGE>(Reducer);
+
+}  // namespace poolzoo
+#endif

@@ -1,0 +1,199 @@
+"""The compiled operators in Python: one function, `pool2d`, and its registration with fake kernels and autograd.
+
+A reducer that is one member's value (max, a draw) saves one byte per output for its backward pass, a linear one
+nothing; the others save their input. A backward pass that is itself differentiated runs on `pooling.composite`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pooling.geometry import Window
+from pooling.kernels import library, twice
+
+# In the order of POOLZOO_REDUCERS in call.h.
+REDUCERS = (
+    "Max", "Min", "Avg", "Filter", "Mixed", "Lp", "Root2", "Gem", "LogSumExp", "Soft", "WeightedMean", "Edscw", "Idw",
+    "Ada", "Stochastic", "ShiftedStochastic", "StochasticExpectation", "ShiftedExpectation", "Median", "RankDraw",
+    "RankMean",
+)  # fmt: skip
+NUMBER = {name: number for number, name in enumerate(REDUCERS)}
+INDEXED = frozenset(NUMBER[n] for n in ("Max", "Min", "Stochastic", "ShiftedStochastic", "Median", "RankDraw"))
+LINEAR = frozenset(NUMBER[n] for n in ("Avg", "Filter"))
+RANKED = frozenset(("Median", "RankDraw", "RankMean"))
+MOST_RANKED = 64  # kMostRanked in rank.h
+
+# What the average divides by, and how a filter sees past the border: the enums Divisor and Border.
+MEMBERS, PADDED, FIXED = range(3)
+BORDERS = {"zeros": 0, "reflect": 1, "circular": 2, "edge": 3}
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+LOADED = library.load()
+
+
+def available(x: Tensor) -> bool:
+    """Whether a compiled operator takes this input as things stand."""
+    return (
+        x.device.type in LOADED.variants
+        and x.dtype in DTYPES
+        and not torch.compiler.is_exporting()
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def window_numbers(window: Window, size: tuple[int, int], border: int = 0, divisor: int = MEMBERS) -> list[int]:
+    """kh, kw, sh, sw, ph, pw, dh, dw, H', W', border, divisor."""
+    return [*window.kernel_size, *window.stride, *window.padding, *window.dilation, *size, border, divisor]
+
+
+def is_parameter(value: float | Tensor, x: Tensor) -> bool:
+    """Whether a parameter is one the kernels take: a number, or a tensor of shape () or (C, 1, 1)."""
+    return not isinstance(value, Tensor) or value.numel() == 1 or value.shape == (x.shape[-3], 1, 1)
+
+
+def can_rank(window: Window) -> bool:
+    return window.kernel_size[0] * window.kernel_size[1] <= MOST_RANKED
+
+
+def pool2d(
+    reducer: str,
+    x: Tensor,
+    window: Sequence[int],
+    *,
+    logits: Tensor | None = None,
+    parameter: float | Tensor = 0.0,
+    table: Tensor | None = None,
+    seed: Tensor | None = None,
+    divisor: float = 1.0,
+    eps: float = 0.0,
+    taps: bool = False,
+) -> Any:
+    """(N, C, H, W) -> (N, C, H', W') by a reducer of REDUCERS; with `taps` also each output's tap number.
+
+    Args:
+        window: as `window_numbers` gives it.
+        parameter: a number or a tensor of shape () or (C, 1, 1).
+        table: weights by tap (Filter) or by number of members and rank.
+        divisor: what `FIXED` divides by.
+    """
+    numbers = [divisor, eps, 0.0]
+    learned = None
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if isinstance(parameter, Tensor):
+        learned = parameter.to(wide).contiguous()
+    else:
+        numbers[2] = float(parameter)
+    number = NUMBER[reducer]
+    differentiable = torch.is_grad_enabled() and (
+        x.requires_grad
+        or (logits is not None and logits.requires_grad)
+        or (learned is not None and learned.requires_grad)
+        or (table is not None and table.requires_grad)
+    )
+    if differentiable:
+        # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
+        keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
+        y, kept = torch.ops.poolzoo.pool2d.default(
+            x, logits, learned, table, seed, number, window, numbers, keep or taps
+        )
+    else:
+        y, kept = torch.ops.poolzoo.pool2d_forward.default(
+            x, logits, learned, table, seed, number, window, numbers, taps
+        )
+    return (y, kept) if taps else y
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _like(x: Tensor, shape: Sequence[Any], channels_last: bool, dtype: torch.dtype) -> Tensor:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format)
+
+
+def _fake_forward(x, logits, parameter, table, seed, reducer, window, numbers, save):
+    N, C = x.shape[:2]
+    channels_last = _is_channels_last(x)
+    kept = torch.int32 if window[0] * window[1] > 255 else torch.uint8
+    y = _like(x, (N, C, window[8], window[9]), channels_last, x.dtype)
+    return y, _like(x, (N if save else 0, C, window[8], window[9]), channels_last, kept)
+
+
+def _fake_backward(
+    gradient, x, logits, parameter, table, taps, H, W, channels_last, reducer, window, numbers, parameter_gradient
+):
+    N, C = gradient.shape[:2]
+    slopes = window[0] * window[1] if reducer == NUMBER["RankMean"] else 1
+    wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+    dx = _like(gradient, (N, C, H, W), channels_last, gradient.dtype)
+    dlogits = _like(gradient, (0 if logits is None else N, C, H, W), channels_last, gradient.dtype)
+    rows = (slopes * N if parameter_gradient else 0, C, window[8], window[9])
+    return dx, dlogits, _like(gradient, rows, channels_last, wide)
+
+
+def _set_up(ctx, inputs, output) -> None:
+    x, logits, parameter, table, _, reducer, window, numbers, save = inputs
+    ctx.reducer, ctx.window, ctx.numbers = reducer, window, numbers
+    ctx.shape, ctx.channels_last = x.shape, _is_channels_last(x)
+    ctx.parameter_gradient = any(t is not None and t.requires_grad for t in (parameter, table))
+    if save:
+        ctx.save_for_backward(None, None, parameter, None, output[1])
+    elif reducer in LINEAR:
+        ctx.save_for_backward(None, None, None, table, None)
+    else:
+        ctx.save_for_backward(x, logits, parameter, table, None)
+
+
+def _backward(ctx, gradient, _):
+    x, logits, parameter, table, taps = ctx.saved_tensors
+    nothing = (None,) * 5
+    if (torch.is_grad_enabled() and gradient.requires_grad) or (torch.is_grad_enabled() and x is not None):
+        name = REDUCERS[ctx.reducer]
+        found = twice.backward(name, gradient, x, logits, parameter, table, taps, ctx.shape, ctx.window, ctx.numbers)
+        return (*found, *nothing)
+    dx, dlogits, dparameter = torch.ops.poolzoo.pool2d_backward.default(
+        gradient, x, logits, parameter, table, taps, ctx.shape[2], ctx.shape[3], ctx.channels_last,
+        ctx.reducer, ctx.window, ctx.numbers, ctx.parameter_gradient,
+    )  # fmt: skip
+    by_parameter = by_table = None
+    if ctx.parameter_gradient and parameter is not None:
+        by_parameter = dparameter.sum() if parameter.numel() == 1 else dparameter.sum(dim=(0, 2, 3))
+        by_parameter = by_parameter.view(parameter.shape)
+    elif ctx.parameter_gradient:
+        by_table = _by_table(dparameter, table, ctx.shape, ctx.window)
+    return dx, None if logits is None else dlogits, by_parameter, by_table, *nothing
+
+
+def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:
+    """Slopes (K * N, C, H', W') by each rank's weight -> the gradient by the table's rows, one for each count."""
+    K, N = table.shape[-1], shape[0]
+    by_position = slopes.view(K, N, *slopes.shape[1:]).sum(dim=(1, 2) if table.dim() == 2 else 1)
+    flat = by_position.flatten(-2).movedim(0, -1)  # ([C,] H' * W', K)
+    return torch.zeros_like(table).index_add(-2, _counts(shape, window, slopes.device), flat)
+
+
+def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -> Tensor:
+    """(H' * W',) int64: the members of each window."""
+    (kh, kw, sh, sw, ph, pw, dh, dw, out_h, out_w), (H, W) = window[:10], shape[2:]
+
+    def members(taps, stride, padding, dilation, outputs, length):
+        start = torch.arange(outputs, device=device).unsqueeze(1) * stride - padding
+        at = start + torch.arange(taps, device=device) * dilation
+        return ((at >= 0) & (at < length)).sum(dim=1)
+
+    return torch.outer(members(kh, sh, ph, dh, out_h, H), members(kw, sw, pw, dw, out_w, W)).flatten()
+
+
+def _register() -> None:
+    torch.library.register_fake("poolzoo::pool2d", _fake_forward)
+    torch.library.register_fake("poolzoo::pool2d_forward", _fake_forward)
+    torch.library.register_fake("poolzoo::pool2d_backward", _fake_backward)
+    torch.library.register_autograd("poolzoo::pool2d", _backward, setup_context=_set_up)
+
+
+if LOADED.variants:
+    _register()

@@ -1,0 +1,204 @@
+// How the CPU driver walks a tensor: units, staged rows and blocks of lanes.
+//
+// A *unit* is a stack of rows that is reduced by itself: one (n, c) plane in NCHW, one image's group of channels in NHWC.
+// A row is *staged* in a buffer where every tap of a *block* of outputs is one unit-stride load:
+//   NCHW: a block is a run of output columns; the row is de-interleaved into one buffer per column phase (w mod sw).
+//   NHWC: a block is one output column's run of channels; the row is as it lies in memory, often in place.
+// Borders shorten a block's taps; only where they cut through a block of columns ("ragged") are lanes masked.
+#pragma once
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "call.h"
+#include "lanes.h"
+
+namespace poolzoo {
+
+// A vector's memory, aligned to the processor's vectors: a load that straddles two cache lines costs two.
+template <class T>
+struct Aligned {
+    using value_type = T;
+    static constexpr std::align_val_t line{64};
+    Aligned() = default;
+    template <class U>
+    Aligned(const Aligned<U>&) {}
+    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
+    void deallocate(T* p, size_t) { ::operator delete(p, line); }
+    bool operator==(const Aligned&) const { return true; }
+};
+template <class T>
+using Buffer = std::vector<T, Aligned<T>>;
+
+struct Block {
+    int64_t x, d, out;          // offsets: into a row of x, into a staged row, into an output row
+    int64_t channel;            // first channel, from the unit's first; 0 in NCHW
+    const int64_t *x_tap, *d_tap;  // each column tap's offset from there
+    int64_t column;             // of the first lane
+    int begin, end;             // column taps
+    int columns;                // members among them where all lanes agree, otherwise -1
+    uint64_t ragged;            // bit t: some lane lacks tap t (bit 63 stands for all further ones too)
+    bool partial;               // some lane lies past the last column
+
+    bool is_ragged(int t) const { return ragged >> std::min(t, 63) & 1; }
+};
+
+// A position outside the row that a filter sees: its place in the staged row, and the column that it stands for.
+struct Margin {
+    int64_t at, column, stands_for;
+};
+
+struct Unit {
+    int64_t index, image, channel, channels;
+    int64_t x, y;  // where it starts in x and in y
+};
+
+template <class T>
+struct Plan {
+    using V = typename VectorOf<T>::type;
+    static constexpr int L = Lanes<V>::count;
+    static constexpr int64_t kGroup = 64;  // channels of a unit
+
+    const Call& call;
+    Window w;
+    bool in_place;              // rows of x need no staging
+    bool out_in_place;          // nor do rows of outputs
+    int64_t group, groups, units;
+    int64_t pixel;              // numbers per pixel in a staged row (NHWC)
+    int64_t phase, first;       // NCHW: numbers per phase; index of column 0 in its phase
+    int64_t row, out_row;       // numbers in a staged row, in an output row
+    std::vector<Block> blocks;
+    Buffer<T> counts;      // for each block, the members of its lanes' columns
+    std::vector<Margin> margins;
+    std::vector<int64_t> offsets;
+    std::vector<Span> spans;    // row taps of each output row
+    std::vector<T> row_counts;  // and what they count
+    // NCHW:
+    std::vector<int64_t> tap_begin, tap_end;   // the columns that have tap t
+    std::vector<std::vector<int>> phase_taps;  // the taps that look at each phase
+    Buffer<Int<T>> masks;                      // for each block and tap, the lanes that have it
+
+    explicit Plan(const Call& c) : call(c), w(c.window) {
+        w.channels_last ? plan_channels() : plan_columns();
+        for (int64_t i = 0; i < w.oh; i++) {
+            spans.push_back(w.border == Border::Skip ? w.rows(i) : Span{0, static_cast<int>(w.kh)});
+            row_counts.push_back(counted_rows(i));
+        }
+    }
+    Plan(const Plan&) = delete;
+
+    bool wide() const { return call.dtype == (sizeof(T) == 8 ? Dtype::Double : Dtype::Float); }
+    T counted_columns(int64_t j) const {
+        if (call.divisor == Divisor::Fixed) return static_cast<T>(call.fixed_divisor);
+        return static_cast<T>(w.counted_columns(j, call.divisor == Divisor::Padded));
+    }
+    T counted_rows(int64_t i) const {
+        if (call.divisor == Divisor::Fixed) return 1;
+        return static_cast<T>(w.counted_rows(i, call.divisor == Divisor::Padded));
+    }
+    // Where a column lies in a staged NCHW row.
+    int64_t place(int64_t column) const {
+        const int64_t q = floor_div(column, w.sw);
+        return (column - q * w.sw) * phase + q + first;
+    }
+
+    static int64_t whole_lanes(int64_t numbers) { return ceil_div(numbers, L) * L; }
+    // By how many places tap t looks past an output's own, within its phase.
+    int64_t column_shift(int64_t t) const { return floor_div(t * w.dw - w.pw, w.sw); }
+    // The lanes of a ragged block that have column tap t.
+    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (b.column * w.kw + t * L)); }
+
+    // Those that are outputs at all.
+    Int<V> columns_of(const Block& b) const {
+        Int<V> column;
+        for (int k = 0; k < L; k++) column[k] = k;
+        return column < splat_int<V>(std::min<int64_t>(L, w.ow - b.column));
+    }
+
+    void plan_columns() {
+        group = groups = 1;
+        pixel = 1;
+        units = w.N * w.C;
+        out_row = whole_lanes(w.ow);
+        const int64_t far = (w.kw - 1) * w.dw - w.pw;
+        first = whole_lanes(-floor_div(-w.pw, w.sw));
+        phase = first + whole_lanes(std::max(out_row + floor_div(far, w.sw), floor_div(w.W - 1, w.sw) + 1)) + L;
+        row = phase * w.sw;
+        in_place = false;
+        out_in_place = wide() && out_row == w.ow;
+        phase_taps.resize(w.sw);
+        for (int64_t t = 0; t < w.kw; t++) {
+            offsets.push_back(place(t * w.dw - w.pw));
+            phase_taps[t * w.dw - w.pw - column_shift(t) * w.sw].push_back(static_cast<int>(t));
+            tap_begin.push_back(std::max<int64_t>(0, ceil_div(w.pw - t * w.dw, w.sw)));
+            tap_end.push_back(ceil_div(w.W + w.pw - t * w.dw, w.sw));
+            if (w.border == Border::Skip) continue;
+            tap_begin.back() = 0, tap_end.back() = w.ow;
+            for (int64_t j = 0; j < w.ow; j++) {
+                const int64_t column = w.column_start(j) + t * w.dw;
+                if (column < 0 || column >= w.W) {
+                    const int64_t inside = continued(column, w.W, w.border);
+                    margins.push_back({place(column), inside, place(inside)});
+                }
+            }
+        }
+        const auto by_place = [](const Margin& a, const Margin& b) { return a.at < b.at; };
+        const auto same_place = [](const Margin& a, const Margin& b) { return a.at == b.at; };
+        std::sort(margins.begin(), margins.end(), by_place);
+        margins.erase(std::unique(margins.begin(), margins.end(), same_place), margins.end());
+        for (int64_t j = 0; j < w.ow; j += L) {
+            const int64_t last = std::min(j + L, w.ow);
+            Block b{j, j, j, 0, offsets.data(), offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, j + L > w.ow};
+            while (b.begin < b.end && (tap_begin[b.begin] >= last || tap_end[b.begin] <= j)) b.begin++;
+            while (b.end > b.begin && (tap_begin[b.end - 1] >= last || tap_end[b.end - 1] <= j)) b.end--;
+            for (int t = b.begin; t < b.end; t++) b.ragged |= uint64_t{tap_begin[t] > j || tap_end[t] < last} << std::min(t, 63);
+            b.columns = b.ragged ? -1 : b.end - b.begin;
+            for (int64_t t = 0; t < w.kw; t++) {
+                for (int64_t k = j; k < j + L; k++) masks.push_back(k < last && k >= tap_begin[t] && k < tap_end[t] ? -1 : 0);
+            }
+            blocks.push_back(b);
+            for (int64_t k = j; k < j + L; k++) counts.push_back(k < w.ow ? counted_columns(k) : T(1));
+        }
+    }
+
+    void plan_channels() {
+        group = w.C <= 2 * kGroup ? w.C : kGroup;
+        groups = ceil_div(w.C, group);
+        units = w.N * groups;
+        pixel = ceil_div(group, L) * L;
+        phase = first = 0;
+        row = w.W * pixel;
+        out_row = w.ow * pixel;
+        in_place = wide() && w.C % L == 0;
+        out_in_place = wide() && pixel == w.C;
+        const int64_t x_pixel = in_place ? w.C : pixel;
+        offsets.resize(2 * w.kw * w.ow);
+        for (int64_t j = 0; j < w.ow; j++) {
+            const Span s = w.border == Border::Skip ? w.columns(j) : Span{0, static_cast<int>(w.kw)};
+            int64_t *x_tap = &offsets[2 * w.kw * j], *d_tap = x_tap + w.kw;
+            for (int t = s.begin; t < s.end; t++) {
+                int64_t column = w.column_start(j) + t * w.dw;
+                if (column < 0 || column >= w.W) column = continued(column, w.W, w.border);
+                x_tap[t] = column * x_pixel, d_tap[t] = column * pixel;
+            }
+            const T count = counted_columns(j);
+            for (int64_t c = 0; c < pixel; c += L) {
+                blocks.push_back({c, c, j * pixel + c, c, x_tap, d_tap, j, s.begin, s.end, s.end - s.begin, 0, false});
+                counts.insert(counts.end(), L, count);
+            }
+        }
+    }
+
+    Unit unit(int64_t index) const {
+        const int64_t each = w.channels_last ? groups : w.C, image = index / each;
+        const int64_t channel = (index - image * each) * (w.channels_last ? group : 1);
+        const int64_t channels = w.channels_last ? std::min(group, w.C - channel) : 1;
+        return {index, image, channel, channels, w.input_at(image, channel, 0, 0), w.output_at(image, channel, 0, 0)};
+    }
+    // Linear index of a unit's row h of x, i of y.
+    int64_t row_at(const Unit& u, int64_t h) const { return u.x + h * w.W * (w.channels_last ? w.C : 1); }
+    int64_t out_at(const Unit& u, int64_t i) const { return u.y + i * w.ow * (w.channels_last ? w.C : 1); }
+};
+
+}  // namespace poolzoo

@@ -1,0 +1,213 @@
+// Moving rows between tensors of any dtype and the CPU driver's buffers.
+#pragma once
+
+#include "dtypes.h"
+#include "plan.h"
+
+namespace poolzoo {
+
+template <class T>
+inline void read(const void* from, int64_t at, int64_t count, T* to, Dtype dtype) {
+    if (dtype == Dtype::BFloat16) {
+        const uint16_t* source = static_cast<const uint16_t*>(from) + at;
+        for (int64_t k = 0; k < count; k++) to[k] = from_bfloat16(source[k]);
+    } else if (dtype == Dtype::Half) {
+        const uint16_t* source = static_cast<const uint16_t*>(from) + at;
+        for (int64_t k = 0; k < count; k++) to[k] = from_half(source[k]);
+    } else {
+        memcpy(to, static_cast<const T*>(from) + at, count * sizeof(T));
+    }
+}
+
+template <class T>
+inline void write(const T* from, int64_t count, void* to, int64_t at, Dtype dtype) {
+    if (dtype == Dtype::BFloat16) {
+        uint16_t* target = static_cast<uint16_t*>(to) + at;
+        for (int64_t k = 0; k < count; k++) target[k] = to_bfloat16(static_cast<float>(from[k]));
+    } else if (dtype == Dtype::Half) {
+        uint16_t* target = static_cast<uint16_t*>(to) + at;
+        for (int64_t k = 0; k < count; k++) target[k] = to_half(static_cast<float>(from[k]));
+    } else {
+        memcpy(static_cast<T*>(to) + at, from, count * sizeof(T));
+    }
+}
+
+// One row of x into one buffer per phase, or back.
+template <class T>
+void split_phases(const Plan<T>& plan, const T* from, T* to) {
+    using V = typename Plan<T>::V;
+    const int64_t W = plan.w.W, s = plan.w.sw, first = plan.first;
+    int64_t m = 0;
+    if (s == 1) {
+        memcpy(to + first, from, W * sizeof(T));
+        return;
+    }
+    if (s == 2) {
+        constexpr int L = Plan<T>::L;
+        Int<V> even, odd;
+        for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1;
+        T *a = to + first, *b = to + plan.phase + first;
+        const auto split = [&](const T* pairs, int64_t at) {
+            const V low = load<V>(pairs), high = load<V>(pairs + L);
+            store(a + at, __builtin_shuffle(low, high, even));
+            store(b + at, __builtin_shuffle(low, high, odd));
+        };
+        for (; 2 * (m + L) <= W; m += L) split(from + 2 * m, m);
+        if (2 * m == W) return;
+        if (W % 2 == 0 && m > 0) return split(from + W - 2 * L, W / 2 - L);
+        T rest[2 * L] = {};
+        memcpy(rest, from + 2 * m, (W - 2 * m) * sizeof(T));
+        return split(rest, m);
+    }
+    for (int64_t f = 0; f < s; f++) {
+        T* phase = to + f * plan.phase + first;
+        for (int64_t k = m; k * s + f < W; k++) phase[k] = from[k * s + f];
+    }
+}
+
+template <class T>
+void join_phases(const Plan<T>& plan, const T* from, T* to) {
+    using V = typename Plan<T>::V;
+    const int64_t W = plan.w.W, s = plan.w.sw, first = plan.first;
+    int64_t m = 0;
+    if (s == 1) {
+        memcpy(to, from + first, W * sizeof(T));
+        return;
+    }
+    if (s == 2) {
+        constexpr int L = Plan<T>::L;
+        Int<V> low, high;
+        for (int k = 0; k < L; k++) {
+            low[k] = k / 2 + (k % 2) * L;
+            high[k] = L / 2 + k / 2 + (k % 2) * L;
+        }
+        const T *a = from + first, *b = from + plan.phase + first;
+        const auto join = [&](int64_t at, T* pairs) {
+            const V even = load<V>(a + at), odd = load<V>(b + at);
+            store(pairs, __builtin_shuffle(even, odd, low));
+            store(pairs + L, __builtin_shuffle(even, odd, high));
+        };
+        for (; 2 * (m + L) <= W; m += L) join(m, to + 2 * m);
+        if (2 * m == W) return;
+        if (W % 2 == 0 && m > 0) return join(W / 2 - L, to + W - 2 * L);
+        T rest[2 * L];
+        join(m, rest);
+        memcpy(to + 2 * m, rest, (W - 2 * m) * sizeof(T));
+        return;
+    }
+    for (int64_t f = 0; f < s; f++) {
+        const T* phase = from + f * plan.phase + first;
+        for (int64_t k = m; k * s + f < W; k++) to[k * s + f] = phase[k];
+    }
+}
+
+// Row h of a unit of x (or of the logits); h may lie past the border where the operator is a filter. `spare` is a row.
+template <class T>
+const T* staged_row(const Plan<T>& plan, const void* x, const Unit& unit, int64_t h, T* buffer, T* spare) {
+    const Window& w = plan.w;
+    const int64_t inside = h < 0 || h >= w.H ? continued(h, w.H, w.border) : h;
+    const int64_t at = plan.row_at(unit, inside);
+    if (plan.in_place) return static_cast<const T*>(x) + at;
+    if (w.channels_last) {
+        for (int64_t k = 0; k < w.W; k++) {
+            read(x, at + k * w.C, unit.channels, buffer + k * plan.pixel, plan.call.dtype);
+        }
+        return buffer;
+    }
+    const T* source = static_cast<const T*>(x) + at;
+    if (!plan.wide()) {
+        read(x, at, w.W, spare, plan.call.dtype);
+        source = spare;
+    }
+    split_phases(plan, source, buffer);
+    for (const Margin& m : plan.margins) buffer[m.at] = source[m.column];
+    return buffer;
+}
+
+// A finished row of dx: folds what a filter's margins gathered, writes it and leaves the buffer zero.
+template <class T>
+void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, T* buffer, T* spare) {
+    const Window& w = plan.w;
+    const int64_t at = plan.row_at(unit, h);
+    if (w.channels_last) {
+        if (plan.wide() && plan.pixel == w.C) {
+            memcpy(static_cast<T*>(dx) + at, buffer, plan.row * sizeof(T));
+        } else {
+            for (int64_t k = 0; k < w.W; k++) {
+                write(buffer + k * plan.pixel, unit.channels, dx, at + k * w.C, plan.call.dtype);
+            }
+        }
+    } else {
+        for (const Margin& m : plan.margins) buffer[m.stands_for] += buffer[m.at];
+        T* joined = plan.wide() ? static_cast<T*>(dx) + at : spare;
+        join_phases(plan, buffer, joined);
+        if (!plan.wide()) write(joined, w.W, dx, at, plan.call.dtype);
+    }
+    memset(buffer, 0, plan.row * sizeof(T));
+}
+
+// Row i of an output-sized tensor into a buffer, or a pointer to it.
+template <class T>
+const T* output_row(const Plan<T>& plan, const void* y, const Unit& unit, int64_t i, T* buffer) {
+    const Window& w = plan.w;
+    const int64_t at = plan.out_at(unit, i);
+    if (plan.out_in_place) return static_cast<const T*>(y) + at;
+    if (w.channels_last) {
+        for (int64_t j = 0; j < w.ow; j++) {
+            read(y, at + j * w.C, unit.channels, buffer + j * plan.pixel, plan.call.dtype);
+        }
+    } else {
+        read(y, at, w.ow, buffer, plan.call.dtype);
+    }
+    return buffer;
+}
+
+template <class T>
+void write_output_row(const Plan<T>& plan, const T* buffer, void* y, const Unit& unit, int64_t i, Dtype dtype) {
+    const Window& w = plan.w;
+    const int64_t at = plan.out_at(unit, i);
+    if (w.channels_last) {
+        for (int64_t j = 0; j < w.ow; j++) {
+            write(buffer + j * plan.pixel, unit.channels, y, at + j * w.C, dtype);
+        }
+    } else {
+        write(buffer, w.ow, y, at, dtype);
+    }
+}
+
+// Tap numbers: one byte each, -1 being 255, or four bytes.
+template <class T>
+void write_taps(const Plan<T>& plan, const Int<T>* buffer, const Unit& unit, int64_t i) {
+    const Window& w = plan.w;
+    const int64_t at = plan.out_at(unit, i), runs = w.channels_last ? w.ow : 1;
+    const int64_t length = w.channels_last ? unit.channels : w.ow;
+    for (int64_t run = 0; run < runs; run++) {
+        const Int<T>* from = buffer + run * plan.pixel;
+        if (plan.call.wide_taps) {
+            int32_t* to = static_cast<int32_t*>(plan.call.taps) + at + run * w.C;
+            for (int64_t k = 0; k < length; k++) to[k] = static_cast<int32_t>(from[k]);
+        } else {
+            uint8_t* to = static_cast<uint8_t*>(plan.call.taps) + at + run * w.C;
+            for (int64_t k = 0; k < length; k++) to[k] = static_cast<uint8_t>(from[k]);
+        }
+    }
+}
+
+template <class T>
+void read_taps(const Plan<T>& plan, Int<T>* buffer, const Unit& unit, int64_t i) {
+    const Window& w = plan.w;
+    const int64_t at = plan.out_at(unit, i), runs = w.channels_last ? w.ow : 1;
+    const int64_t length = w.channels_last ? unit.channels : w.ow;
+    for (int64_t run = 0; run < runs; run++) {
+        Int<T>* to = buffer + run * plan.pixel;
+        if (plan.call.wide_taps) {
+            const int32_t* from = static_cast<const int32_t*>(plan.call.taps) + at + run * w.C;
+            for (int64_t k = 0; k < length; k++) to[k] = from[k];
+        } else {
+            const uint8_t* from = static_cast<const uint8_t*>(plan.call.taps) + at + run * w.C;
+            for (int64_t k = 0; k < length; k++) to[k] = from[k];
+        }
+    }
+}
+
+}  // namespace poolzoo

@@ -1,0 +1,131 @@
+"""Reducers of the sorted members of a window, x(1) >= x(2) >= ...: weights, draws and choices by rank."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from pooling import functional, ranks
+from pooling.geometry import Window
+from pooling.operators.base import WindowPool2d
+from pooling.operators.fixed import Per, per_shape
+from pooling.options import Range
+from pooling.registry import register
+
+
+@register("median", kind="reducer", paper="Tukey 1977; torch.median")
+class MedianPool2d(WindowPool2d):
+    """The lower median of each window; that member gets the gradient.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    """
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.median_pool2d(x, window)
+
+
+@register("rap", kind="reducer", paper="Shi et al. 2016")
+class RankAveragePool2d(WindowPool2d):
+    """The mean of the t largest values of each window (rank-based average).
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        t: how many; half of the members, rounded up, where None.
+    """
+
+    def __init__(self, *, t: Annotated[int, Range(least=1)] | None = None, **geometry) -> None:
+        super().__init__(**geometry)
+        kh, kw = self.window.kernel_size
+        self.table: Tensor
+        self.register_buffer("table", ranks.largest(kh * kw, t), persistent=False)
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.ranked_pool2d(x, window, table=self.table, owner="rap")
+
+
+@register("rwp", kind="reducer", paper="Shi et al. 2016")
+class RankWeightedPool2d(WindowPool2d):
+    """The r-th largest value of each window weighted in proportion to a (1 - a)^(r - 1) (rank-based weighting).
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        a: the share of the largest, in (0, 1].
+    """
+
+    def __init__(self, *, a: Annotated[float, Range(above=0, most=1)] = 0.5, **geometry) -> None:
+        super().__init__(**geometry)
+        kh, kw = self.window.kernel_size
+        self.table: Tensor
+        self.register_buffer("table", ranks.geometric(kh * kw, a), persistent=False)
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        return functional.ranked_pool2d(x, window, table=self.table, owner="rwp")
+
+
+@register("rsp", kind="reducer", paper="Shi et al. 2016", random=True)
+class RankStochasticPool2d(WindowPool2d):
+    """Training draws the r-th largest value with probability proportional to a (1 - a)^(r - 1); eval is `rwp`.
+
+    The drawn member gets the gradient.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        a: the share of the largest, in (0, 1).
+    """
+
+    def __init__(self, *, a: Annotated[float, Range(above=0, most=1)] = 0.5, **geometry) -> None:
+        super().__init__(**geometry)
+        kh, kw = self.window.kernel_size
+        self.table: Tensor
+        self.register_buffer("table", ranks.geometric(kh * kw, a), persistent=False)
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        if not self.training:
+            return functional.ranked_pool2d(x, window, table=self.table, owner="rsp")
+        table = ranks.cumulative(self.table, certain=True)
+        return functional.rank_draw_pool2d(x, window, table=table, owner="rsp")
+
+
+@register("max_dropout", kind="reducer", paper="Wu & Gu 2015, arXiv:1512.01400", random=True)
+class MaxDropoutPool2d(WindowPool2d):
+    """Training drops each member with probability q before the max; eval gives the expectation.
+
+    The largest kept member gets the gradient; a window that keeps none gives 0.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        q: the probability of dropping, in [0, 1).
+    """
+
+    def __init__(self, *, q: Annotated[float, Range(least=0, most=0.999)] = 0.5, **geometry) -> None:
+        super().__init__(**geometry)
+        kh, kw = self.window.kernel_size
+        self.table: Tensor
+        self.register_buffer("table", ranks.first_kept(kh * kw, q), persistent=False)
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        if not self.training:
+            return functional.ranked_pool2d(x, window, table=self.table, owner="max_dropout")
+        table = ranks.cumulative(self.table, certain=False)
+        return functional.rank_draw_pool2d(x, window, table=table, owner="max_dropout")
+
+
+@register("ordinal", kind="reducer", paper="Deliege et al. 2021, ordinal pooling", learnable=True)
+class OrdinalPool2d(WindowPool2d):
+    """sum_r w_r x(r), the r-th largest value of each window with a learned weight, w = softmax(theta).
+
+    A window at the border takes the first weights, divided by their sum. Starts as average pooling of the members.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        per: one theta per layer or per channel.
+    """
+
+    def __init__(self, *, per: Per = "layer", channels: int | None = None, **geometry) -> None:
+        super().__init__(**geometry)
+        kh, kw = self.window.kernel_size
+        self.theta = nn.Parameter(torch.zeros(*per_shape(per, channels, "ordinal")[:1], kh * kw))
+
+    def reduce(self, x: Tensor, window: Window) -> Tensor:
+        table = ranks.renormalised(self.theta.softmax(dim=-1))
+        return functional.ranked_pool2d(x, window, table=table, owner="ordinal")

@@ -1,0 +1,155 @@
+"""Generated geometries, dtypes, layouts and values: the compiled operators against the definitions.
+
+POOLZOO_FUZZ sets the number of cases: 10,000 is what a release is checked with, the default suits a test run.
+"""
+
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import pooling
+from pooling import reference
+from pooling.geometry import Window
+from tests.pooling.kernels.operators import CASES, DRAWN
+
+EXAMPLES = int(os.environ.get("POOLZOO_FUZZ", "400"))
+FUZZ = settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+@st.composite
+def windows(draw):
+    pairs = lambda least, most: st.tuples(st.integers(least, most), st.integers(least, most))  # noqa: E731
+    size = draw(pairs(1, 5))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in size)
+    return Window(size, draw(pairs(1, 5)), padding, draw(pairs(1, 3)), draw(st.booleans()))
+
+
+@st.composite
+def inputs(draw, dtype, kinds):
+    many_channels = draw(st.booleans())
+    side = st.integers(1, 8 if many_channels else 40)
+    N, H, W = draw(st.integers(0, 2)), draw(side), draw(side)
+    C = draw(st.sampled_from([17, 64, 130] if many_channels else [1, 2, 3]))
+    kind = draw(st.sampled_from(kinds))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = generator.standard_normal((N, C, H, W))
+    if kind == "ties":
+        x = np.round(x * 2)
+    elif kind == "negative":
+        x = -np.abs(x)
+    elif kind == "denormal":
+        x = x * (2.0**-1060 if dtype == torch.float64 else 2.0**-20 if dtype == torch.float16 else 2.0**-140)
+    elif kind in ("nan", "inf", "-inf"):
+        x = np.where(generator.random(x.shape) < 0.05, float(kind), x)
+    layout = draw(st.sampled_from(["NCHW", "NHWC", "gaps", "transposed"]))
+    x = torch.from_numpy(x).to(dtype)
+    if layout == "NHWC":
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif layout == "gaps":
+        x = torch.stack([x, x + 1], dim=-1).flatten(-2)[..., ::2]
+    elif layout == "transposed":
+        x = x.transpose(2, 3).contiguous().transpose(2, 3)
+    return x
+
+
+def rounding(x, window, dtype, least):
+    """How far results may lie from the definition: a few units in the last place of a window's largest magnitude."""
+    scale = reference.max_pool2d(np.abs(np.nan_to_num(x, nan=0, posinf=0, neginf=0)), window)
+    scale = np.maximum(scale, least)
+    working = torch.float64 if dtype == torch.float64 else torch.float32
+    taps = window.kernel_size[0] * window.kernel_size[1]
+    places = (8 + 2 * taps) * torch.finfo(working).eps + 2 * torch.finfo(dtype).eps
+    return 4 * places * scale + 8 * torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+
+
+def compare(case, x, window):
+    try:
+        window.output_size(*x.shape[2:])
+    except ValueError:
+        assume(False)
+    with pooling.backend("native"):
+        y = case.call(x, window)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # In extended precision where there is one: a power of a denormal float64 is no float64.
+        wide = x.double().numpy().astype(np.longdouble)
+        expected = case.define(wide, window)
+        bound = 0.0 if case.exact else rounding(wide, window, x.dtype, case.least)
+    assert y.dtype == x.dtype
+    assert y.shape == expected.shape
+    found = y.double().numpy()
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    finite = np.isfinite(found) & np.isfinite(expected)
+    near = np.abs(np.where(finite, found, 0) - np.where(finite, expected, 0)) <= bound
+    wrong = ~np.isnan(expected) & (found != expected) & ~(finite & near)
+    assert not wrong.any(), f"{case.name}: {found[wrong][:3]}, defined as {expected[wrong][:3]}"
+
+
+@FUZZ
+@given(st.data())
+def test_fixed_operators_agree_with_their_definitions(data):
+    case = data.draw(st.sampled_from(CASES), label="operator")
+    dtype = data.draw(st.sampled_from(DTYPES))
+    kinds = ["normal", "ties", "negative", "denormal", "nan", "inf", "-inf"]
+    compare(case, data.draw(inputs(dtype, kinds)), data.draw(windows()))
+
+
+@FUZZ
+@given(st.data())
+def test_drawn_operators_agree_with_their_definitions_given_the_same_uniforms(data):
+    case = data.draw(st.sampled_from(DRAWN), label="operator")
+    dtype = data.draw(st.sampled_from(DTYPES))
+    compare(case, data.draw(inputs(dtype, ["ties", "ties", "nan"])).mul(8).round().div(8), data.draw(windows()))
+
+
+@FUZZ
+@given(st.data())
+def test_gradients_agree_with_the_composite_backend(data):
+    case = data.draw(st.sampled_from(CASES + DRAWN), label="operator")
+    dtype = data.draw(st.sampled_from(DTYPES))
+    x, window = data.draw(inputs(dtype, ["normal", "ties", "negative"])), data.draw(windows())
+    try:
+        window.output_size(*x.shape[2:])
+    except ValueError:
+        assume(False)
+    gradients = []
+    for backend in ("native", "composite"):
+        with pooling.backend(backend):
+            leaf = x.detach().requires_grad_()
+            y = case.call(leaf, window)
+            generator = torch.Generator().manual_seed(0)
+            weight = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(dtype)
+            gradients.append(torch.autograd.grad(y, leaf, weight)[0].double())
+    reach = window.kernel_size[0] * window.kernel_size[1]
+    tolerance = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 3e-2, torch.float16: 6e-3}[dtype]
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance * reach)
+
+
+@pytest.mark.parametrize("pad_mode", ["reflect", "zeros", "circular"])
+@settings(max_examples=max(20, EXAMPLES // 10), deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_blur_agrees_with_its_definition(pad_mode, data):
+    dtype = data.draw(st.sampled_from(DTYPES))
+    x = data.draw(inputs(dtype, ["normal", "negative"]))
+    stride = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
+    length = data.draw(st.integers(2, 7))
+    with pooling.backend("native"):
+        y = pooling.functional.blur_pool2d(x, stride, filter=length, pad_mode=pad_mode)
+    expected = reference.blur_pool2d(x.double().numpy(), stride, filter=length, pad_mode=pad_mode)
+    eps = torch.finfo(dtype).eps
+    np.testing.assert_allclose(y.double().numpy(), expected, rtol=4 * eps, atol=16 * max(eps, 2.0**-50))
+    gradients = []
+    for backend in ("native", "composite"):
+        with pooling.backend(backend):
+            leaf = x.detach().requires_grad_()
+            z = pooling.functional.blur_pool2d(leaf, stride, filter=length, pad_mode=pad_mode)
+            gradients.append(torch.autograd.grad(z.square().sum(), leaf)[0].double())
+    torch.testing.assert_close(*gradients, rtol=16 * eps, atol=64 * eps)
