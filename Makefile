@@ -32,10 +32,16 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@ $(VENV)/.run
 
-train: $(VENV)/.run
+# Where a compiler fails, the build says so and plain PyTorch computes instead.
+$(VENV)/.kernels: $(wildcard pooling/kernels/*) | $(VENV)/.run
+	@$(BIN)/python -m pooling.kernels.build || true
+	@touch $@
+
+train: $(VENV)/.run $(VENV)/.kernels
 	@$(BIN)/python train.py $(ARGS)
 
 test: $(VENV)/.dev
+	@$(BIN)/python -m pooling.kernels.build --threads
 	@$(BIN)/python -m pytest $(ARGS)
 
 # Null and misaligned pointers are left out: checking for them doubles the time to compile.

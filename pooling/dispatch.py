@@ -14,8 +14,8 @@ BACKENDS = ("auto", "native", "composite")
 
 # The registered operators that run on compiled kernels, at least for their usual options.
 NATIVE_OPERATORS = frozenset(
-    "max min avg median lp gem lse soft mixed stochastic rap rwp rsp max_dropout ordinal edscw idw ada subsample_scaled "
-    "blur".split()
+    "max min avg subsample_scaled median lp gem lse soft mixed edscw idw ada "
+    "stochastic rap rwp rsp max_dropout ordinal blur".split()
 )
 
 _chosen = ["auto"]

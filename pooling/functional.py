@@ -385,7 +385,8 @@ def blur_pool2d(
     """
     row = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
     step = (stride, stride) if isinstance(stride, int) else stride
-    near = ((len(row) - 1) // 2,) * 2 if before is None else (before, before) if isinstance(before, int) else before
+    before = (len(row) - 1) // 2 if before is None else before
+    near = (before, before) if isinstance(before, int) else before
     check("blur", x)
     size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
     if uses_native("blur", x, supported=not row.requires_grad):

@@ -26,7 +26,8 @@ import torch
 HERE = Path(__file__).parent
 TARGET = "-DTORCH_TARGET_VERSION=0x020A000000000000"  # the stable ABI of torch 2.10
 FLAGS = (
-    "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wno-psabi -Wno-maybe-uninitialized"
+    "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math "
+    "-Wall -Wno-psabi -Wno-maybe-uninitialized"
 ).split()
 # Multiply-adds may fuse: what is sampled (random_reducers.h, rank.h) adds and compares only.
 # 1675: a pragma that is the host compiler's.
@@ -100,7 +101,7 @@ def fingerprint(variant: Variant) -> str:
 
 
 def _flags(variant: Variant) -> list[str]:
-    return THREADS_FLAGS if variant == THREADS else FLAGS + INSTRUCTION_SETS[variant.arch]
+    return [*THREADS_FLAGS] if variant == THREADS else [*FLAGS, *INSTRUCTION_SETS[variant.arch]]
 
 
 def _added_flags() -> list[str]:

@@ -1,7 +1,7 @@
 """The backward pass as plain PyTorch, for when it is differentiated itself."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ def _composite(
         "Ada": lambda x, logits, p: composite.ada_pool2d(x, window, p, eps),
         "StochasticExpectation": lambda x, logits, p: composite.stochastic_pool2d(x, window, None, "relu", "weighted"),
         "ShiftedExpectation": lambda x, logits, p: composite.stochastic_pool2d(x, window, None, "shift", "weighted"),
-        "RankMean": lambda x, logits, p: composite.ranked_pool2d(x, window, table),
+        "RankMean": lambda x, logits, p: composite.ranked_pool2d(x, window, cast(Tensor, table)),
     }
     return functions[reducer]
 
