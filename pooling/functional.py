@@ -5,6 +5,7 @@ x's dtype and memory format. float16 and bfloat16 are computed in float32. `kern
 holds the whole geometry. Wrong ranks and sizes raise ValueError, other dtypes TypeError.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -359,10 +360,7 @@ def subsample_scaled2d(
 
 def binomial_row(length: int) -> Tensor:
     """Row `length - 1` of Pascal's triangle over its sum, as float64: (1, 2, 1) / 4 for length 3."""
-    row = torch.ones(1, dtype=torch.float64)
-    for _ in range(length - 1):
-        row = (torch.nn.functional.pad(row, (0, 1)) + torch.nn.functional.pad(row, (1, 0))) / 2
-    return row
+    return torch.tensor([math.comb(length - 1, k) / 2 ** (length - 1) for k in range(length)], dtype=torch.float64)
 
 
 def blur_pool2d(

@@ -117,6 +117,8 @@ class Window:
 
 
 def _checked_pair(owner: str, name: str, value: Any, least: int) -> tuple[int, int]:
+    if type(value) is int and value >= least:  # most calls
+        return value, value
     numbers = value if isinstance(value, (tuple, list)) else (value, value)
     if len(numbers) != 2 or any(not isinstance(n, int) or isinstance(n, bool) for n in numbers):
         raise TypeError(f"{owner}: {name} must be an int or a pair of ints, got {value!r}")

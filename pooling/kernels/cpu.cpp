@@ -10,22 +10,37 @@ constexpr int64_t kGrain = 16384;
 
 int64_t grain_rows(int64_t row) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row)); }
 
+// Calls with the side of a small square window, which is common, and otherwise with 0; float64, which is not, would
+// only take as long again to compile.
+template <class T, class Run>
+void with_side(const Window& w, Run run) {
+    if constexpr (sizeof(T) == 4) {
+        if (w.kh == 2 && w.kw == 2) return run(std::integral_constant<int, 2>{});
+        if (w.kh == 3 && w.kw == 3) return run(std::integral_constant<int, 3>{});
+    }
+    run(std::integral_constant<int, 0>{});
+}
+
 template <template <class> class R, class T>
 void forward(const Call& call, Parallel parallel) {
     const Plan<T> plan(call);
-    const auto body = [](const void* context, int64_t begin, int64_t end) {
-        forward_rows<R, T>(*static_cast<const Plan<T>*>(context), begin, end);
-    };
-    parallel(plan.units * plan.w.oh, grain_rows(plan.out_row * plan.w.taps()), &plan, body);
+    with_side<T>(plan.w, [&](auto side) {
+        const auto body = [](const void* context, int64_t begin, int64_t end) {
+            forward_rows<R, T, decltype(side)::value>(*static_cast<const Plan<T>*>(context), begin, end);
+        };
+        parallel(plan.units * plan.w.oh, grain_rows(plan.out_row * plan.w.taps()), &plan, body);
+    });
 }
 
 template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
     const Plan<T> plan(call);
-    const auto body = [](const void* context, int64_t begin, int64_t end) {
-        backward_range<R, T>(*static_cast<const Plan<T>*>(context), begin, end);
-    };
-    parallel(plan.units * plan.w.H, grain_rows(plan.row * plan.w.taps()), &plan, body);
+    with_side<T>(plan.w, [&](auto side) {
+        const auto body = [](const void* context, int64_t begin, int64_t end) {
+            backward_range<R, T, decltype(side)::value>(*static_cast<const Plan<T>*>(context), begin, end);
+        };
+        parallel(plan.units * plan.w.H, grain_rows(plan.row * plan.w.taps()), &plan, body);
+    });
 }
 
 template <template <class> class R>

@@ -10,7 +10,7 @@
 namespace poolzoo {
 
 // Output rows [begin, end) of all, counted unit by unit.
-template <template <class> class R, class T>
+template <template <class> class R, class T, int K>
 void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     using Row = RowOf<R, T>;
     RowRing<T> x(plan, plan.call.x), logits(plan, plan.call.logits);
@@ -35,13 +35,13 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
             const typename Row::Red reducer(given);
             if constexpr (Row::traits.indexed) {
                 if (save) {
-                    const auto s = row.template reduce<Row::traits.passes>(reducer, b);
+                    const auto s = row.template reduce<K, Row::traits.passes>(reducer, b);
                     store(taps.data() + b.out, reducer.tap(s));
                     store(out + b.out, reducer.result(s));
                     continue;
                 }
             }
-            const auto s = row.template reduce<Row::traits.passes>(reducer, b);
+            const auto s = row.template reduce<K, Row::traits.passes>(reducer, b);
             store(out + b.out, reducer.result(s));
         }
         if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
@@ -60,7 +60,7 @@ HD auto parameter_slope(const Red& reducer, const State& s, int k) {
 }
 
 // The gradient by one block of outputs, part by part: put(r, t, part, logit_part) for each member.
-template <template <class> class R, class T>
+template <template <class> class R, class T, int K>
 struct BlockGradient {
     using Row = RowOf<R, T>;
     using V = typename Row::V;
@@ -79,16 +79,13 @@ struct BlockGradient {
         V all = splat<V>(0), more = g;
         if constexpr (traits.linear) all = reducer.prepared(g);
         if constexpr (traits.indexed && traits.learned) all = reducer.to_all(g), more = all + reducer.to_taken(g);
-        for (int r = row.span.begin; r < row.span.end; r++) {
-            for (int t = b.begin; t < b.end; t++) {
-                const int tap = r * static_cast<int>(row.plan.w.kw) + t;
-                if constexpr (traits.linear) {
-                    put(r, t, reducer.share(all, tap), all);
-                } else {
-                    put(r, t, taken == splat_int<V>(tap) ? more : all, all);
-                }
+        row.template each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
+            if constexpr (traits.linear) {
+                put(r, t, reducer.share(all, tap), all);
+            } else {
+                put(r, t, taken == splat_int<V>(tap) ? more : all, all);
             }
-        }
+        });
     }
 
     // By the members' values. Writes the slopes by the parameter where `slopes` is not null.
@@ -97,34 +94,31 @@ struct BlockGradient {
         constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
         typename Row::State s = reducer.init();
         if (learned > 0 && most > passes) {
-            row.template all_passes<most, true>(reducer, s, b);
+            row.template all_passes<K, most, true>(reducer, s, b);
         } else {
-            row.template all_passes<passes, true>(reducer, s, b);
+            row.template all_passes<K, passes, true>(reducer, s, b);
         }
         if constexpr (traits.learned) {
             for (int k = 0; k < learned; k++) {
                 store(slopes + k * row.plan.out_row + b.out, g * parameter_slope(reducer, s, k));
             }
         }
-        for (int r = row.span.begin; r < row.span.end; r++) {
-            for (int t = b.begin; t < b.end; t++) {
-                const int tap = r * static_cast<int>(row.plan.w.kw) + t;
-                const V value = load<V>(row.x.rows[r] + b.x + b.x_tap[t]);
-                if constexpr (traits.inputs == 2) {
-                    const V w = load<V>(row.weights.data() + tap * Row::L);
-                    put(r, t, g * reducer.slope_by(value, s, w), g * reducer.logit_slope_by(value, s, w));
-                } else if constexpr (traits.weighted) {
-                    put(r, t, g * reducer.slope_by(value, s, load<V>(row.weights.data() + tap * Row::L)), g);
-                } else {
-                    put(r, t, g * reducer.slope(value, value, s, tap), g);
-                }
+        row.template each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
+            const V value = load<V>(row.x.rows[r] + b.x + b.x_tap[t]);
+            if constexpr (traits.inputs == 2) {
+                const V w = load<V>(row.weights.data() + tap * Row::L);
+                put(r, t, g * reducer.slope_by(value, s, w), g * reducer.logit_slope_by(value, s, w));
+            } else if constexpr (traits.weighted) {
+                put(r, t, g * reducer.slope_by(value, s, load<V>(row.weights.data() + tap * Row::L)), g);
+            } else {
+                put(r, t, g * reducer.slope(value, value, s, tap), g);
             }
-        }
+        });
     }
 };
 
 // The buffers of one thread's backward pass.
-template <template <class> class R, class T>
+template <template <class> class R, class T, int K>
 struct Backward {
     using Row = RowOf<R, T>;
     using V = typename Row::V;
@@ -142,7 +136,7 @@ struct Backward {
     const int learned;  // slopes by parameters for each output
     Buffer<T> gradients, slopes;
     Buffer<Int<T>> taps;
-    std::vector<T*> to, to_logits;
+    std::vector<typename OpenRows<T>::Row> to, to_logits;
 
     explicit Backward(const Plan<T>& p)
         : plan(p), call(p.call), by_value(!traits.linear && call.taps == nullptr), x(p, by_value ? call.x : nullptr),
@@ -156,7 +150,7 @@ struct Backward {
     HD void block_gradient(const Block& b, size_t k, const T* gradient, Put put) {
         const auto given = row.given(b, k);
         const typename Row::Red reducer(given);
-        const BlockGradient<R, T> block{row, b, reducer, load<V>(gradient + b.out)};
+        const BlockGradient<R, T, K> block{row, b, reducer, load<V>(gradient + b.out)};
         if constexpr (traits.indexed) {
             if (!by_value) return block.from_saved(load<I>(taps.data() + b.out), put);
         }
@@ -169,14 +163,18 @@ struct Backward {
 
     // NHWC: the taps of one output column are other pixels, so each part is added to dx at once.
     HD void add_channels(const T* gradient) {
+        for (int r = row.span.begin; r < row.span.end; r++) {
+            if (to[r].empty) std::fill_n(to[r].at, plan.row, T(0));
+            if (two && to_logits[r].empty) std::fill_n(to_logits[r].at, plan.row, T(0));
+        }
         for (size_t k = 0; k < plan.blocks.size(); k++) {
             const Block& b = plan.blocks[k];
             block_gradient(b, k, gradient, [&](int r, int t, V part, V logit_part) __attribute__((always_inline)) {
-                if (to[r] == nullptr) return;
-                T* at = to[r] + b.d + b.d_tap[t];
+                if (to[r].at == nullptr) return;
+                T* at = to[r].at + b.d + b.d_tap[t];
                 store(at, load<V>(at) + part);
                 if constexpr (two) {
-                    T* at_logit = to_logits[r] + b.d + b.d_tap[t];
+                    T* at_logit = to_logits[r].at + b.d + b.d_tap[t];
                     store(at_logit, load<V>(at_logit) + logit_part);
                 }
             });
@@ -196,7 +194,7 @@ struct Backward {
             });
         }
         for (int r = row.span.begin; r < row.span.end; r++) {
-            if (to[r] == nullptr) continue;
+            if (to[r].at == nullptr) continue;
             parts.add_to(to[r], r);
             if constexpr (two) logit_parts.add_to(to_logits[r], r);
         }
@@ -214,6 +212,8 @@ struct Backward {
         dx.start(unit, begin, end);
         dlogits.start(unit, begin, end);
         for (int64_t i = first; i < last; i++) {
+            dx.finish_before(plan.lowest[i]);
+            dlogits.finish_before(plan.lowest[i]);
             row.enter_row(unit, i);
             const T* gradient = output_row(plan, call.gradient, unit, i, gradients.data());
             if (!taps.empty()) read_taps<T>(plan, taps.data(), unit, i);
@@ -225,8 +225,6 @@ struct Backward {
             // Of the threads that visit an output row, the owner of its first input row writes dparameter.
             const int64_t owner = std::clamp<int64_t>(w.row_start(i), 0, w.H - 1);
             if (owner >= begin && owner < end) write_slopes(unit, i);
-            dx.finish_before(w.row_start(i + 1));
-            dlogits.finish_before(w.row_start(i + 1));
         }
         dx.finish_before(end);
         dlogits.finish_before(end);
@@ -243,9 +241,9 @@ struct Backward {
 };
 
 // Rows [begin, end) of the inputs of all units.
-template <template <class> class R, class T>
+template <template <class> class R, class T, int K>
 void backward_range(const Plan<T>& plan, int64_t begin, int64_t end) {
-    Backward<R, T> backward(plan);
+    Backward<R, T, K> backward(plan);
     while (begin < end) {
         const Unit unit = plan.unit(begin / plan.w.H);
         const int64_t start = unit.index * plan.w.H;

@@ -74,6 +74,8 @@ struct Plan {
     std::vector<int64_t> offsets;
     std::vector<Span> spans;    // row taps of each output row
     std::vector<T> row_counts;  // and what they count
+    std::vector<int64_t> lowest;  // the first row that the windows of output row i and later ones look at
+    int64_t open_rows = 1;        // how many rows, from there, the windows of one output row and earlier ones look at
     // NCHW:
     std::vector<int64_t> tap_begin, tap_end;   // the columns that have tap t
     std::vector<std::vector<int>> phase_taps;  // the taps that look at each phase
@@ -85,6 +87,7 @@ struct Plan {
             spans.push_back(w.border == Border::Skip ? w.rows(i) : Span{0, static_cast<int>(w.kh)});
             row_counts.push_back(counted_rows(i));
         }
+        plan_rows();
     }
     Plan(const Plan&) = delete;
 
@@ -114,6 +117,23 @@ struct Plan {
         Int<V> column;
         for (int k = 0; k < L; k++) column[k] = k;
         return column < splat_int<V>(std::min<int64_t>(L, w.ow - b.column));
+    }
+
+    void plan_rows() {
+        lowest.assign(w.oh, w.H);
+        std::vector<int64_t> highest(w.oh, -1);
+        for (int64_t i = 0; i < w.oh; i++) {
+            for (int r = spans[i].begin; r < spans[i].end; r++) {
+                const int64_t h = w.row_start(i) + r * w.dh;
+                const int64_t inside = h < 0 || h >= w.H ? continued(h, w.H, w.border) : h;
+                lowest[i] = std::min(lowest[i], inside), highest[i] = std::max(highest[i], inside);
+            }
+            if (i > 0) highest[i] = std::max(highest[i], highest[i - 1]);
+        }
+        for (int64_t i = w.oh - 1; i >= 0; i--) {
+            if (i + 1 < w.oh) lowest[i] = std::min(lowest[i], lowest[i + 1]);
+            open_rows = std::max(open_rows, highest[i] - lowest[i] + 1);
+        }
     }
 
     void plan_columns() {

@@ -158,42 +158,57 @@ struct RowOf {
         }
     }
 
-    // One look at the members of a block's windows. `keep`: the weights are kept.
-    template <int pass, bool keep>
-    HD void one_pass(const Red& reducer, State& s, const Block& b) const {
-        for (int r = span.begin; r < span.end; r++) {
-            const T* row = x.rows[r] + b.x;
-            const int first = r * static_cast<int>(plan.w.kw);
-            for (int t = b.begin; t < b.end; t++) {
-                V value = load<V>(row + b.x_tap[t]), logit = value;
-                if constexpr (traits.inputs == 2) logit = load<V>(logits.rows[r] + b.x + b.x_tap[t]);
-                const int tap = first + t;
-                if (!b.is_ragged(t)) [[likely]] {
-                    take<pass, keep>(reducer, s, value, logit, tap);
-                } else if constexpr (traits.absent) {
-                    value = plan.lanes_with(b, t) ? value : splat<V>(-INFINITY);
-                    take<pass, keep>(reducer, s, value, logit, tap);
-                } else {
-                    State added = s;
-                    take<pass, keep>(reducer, added, value, logit, tap);
-                    s = chosen(plan.lanes_with(b, t), added, s);
+    // body(r, t, tap) for each tap that some lane has. K: the side of a small square window, whose loops are unrolled
+    // where all taps are there, so that the members stay in registers from pass to pass; otherwise 0.
+    template <int K, class Body>
+    HD void each_tap(const Block& b, Body body) const {
+        if constexpr (K > 0) {
+            if (row_members == K && b.end - b.begin == K) [[likely]] {
+#pragma GCC unroll 4
+                for (int r = 0; r < K; r++) {
+#pragma GCC unroll 4
+                    for (int t = 0; t < K; t++) body(r, t, r * K + t);
                 }
+                return;
             }
         }
-    }
-
-    template <int passes, bool keep = false, int pass = 0>
-    HD void all_passes(const Red& reducer, State& s, const Block& b) const {
-        if constexpr (pass < passes) {
-            one_pass<pass, keep>(reducer, s, b);
-            all_passes<passes, keep, pass + 1>(reducer, s, b);
+        for (int r = span.begin; r < span.end; r++) {
+            const int first = r * static_cast<int>(plan.w.kw);
+            for (int t = b.begin; t < b.end; t++) body(r, t, first + t);
         }
     }
 
-    template <int passes, bool keep = false>
+    // One look at the members of a block's windows. `keep`: the weights are kept.
+    template <int K, bool keep, int pass>
+    HD void one_pass(const Red& reducer, State& s, const Block& b) const {
+        each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
+            V value = load<V>(x.rows[r] + b.x + b.x_tap[t]), logit = value;
+            if constexpr (traits.inputs == 2) logit = load<V>(logits.rows[r] + b.x + b.x_tap[t]);
+            if (!b.is_ragged(t)) [[likely]] {
+                take<pass, keep>(reducer, s, value, logit, tap);
+            } else if constexpr (traits.absent) {
+                value = plan.lanes_with(b, t) ? value : splat<V>(-INFINITY);
+                take<pass, keep>(reducer, s, value, logit, tap);
+            } else {
+                State added = s;
+                take<pass, keep>(reducer, added, value, logit, tap);
+                s = chosen(plan.lanes_with(b, t), added, s);
+            }
+        });
+    }
+
+    template <int K, int passes, bool keep = false, int pass = 0>
+    HD void all_passes(const Red& reducer, State& s, const Block& b) const {
+        if constexpr (pass < passes) {
+            one_pass<K, keep, pass>(reducer, s, b);
+            all_passes<K, passes, keep, pass + 1>(reducer, s, b);
+        }
+    }
+
+    template <int K, int passes>
     HD State reduce(const Red& reducer, const Block& b) const {
         State s = reducer.init();
-        all_passes<passes, keep>(reducer, s, b);
+        all_passes<K, passes>(reducer, s, b);
         return s;
     }
 };

@@ -124,7 +124,7 @@ const T* staged_row(const Plan<T>& plan, const void* x, const Unit& unit, int64_
     return buffer;
 }
 
-// A finished row of dx: folds what a filter's margins gathered, writes it and leaves the buffer zero.
+// A finished row of dx: folds what a filter's margins gathered and writes it.
 template <class T>
 void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, T* buffer, T* spare) {
     const Window& w = plan.w;
@@ -143,7 +143,6 @@ void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, T* b
         join_phases(plan, buffer, joined);
         if (!plan.wide()) write(joined, w.W, dx, at, plan.call.dtype);
     }
-    memset(buffer, 0, plan.row * sizeof(T));
 }
 
 // Row i of an output-sized tensor into a buffer, or a pointer to it.
@@ -197,7 +196,9 @@ template <class T>
 void read_taps(const Plan<T>& plan, Int<T>* buffer, const Unit& unit, int64_t i) {
     const Window& w = plan.w;
     const int64_t at = plan.out_at(unit, i), runs = w.channels_last ? w.ow : 1;
-    const int64_t length = w.channels_last ? unit.channels : w.ow;
+    // A whole number of vectors where the tensor has as many: a remainder takes as long as a vector for each number.
+    const int64_t all = w.N * w.C * w.oh * w.ow;
+    const int64_t length = w.channels_last ? unit.channels : std::min(plan.out_row, all - at);
     for (int64_t run = 0; run < runs; run++) {
         Int<T>* to = buffer + run * plan.pixel;
         if (plan.call.wide_taps) {
