@@ -1,0 +1,97 @@
+"""What the compiled operators promise beside their values: determinism, what they keep, how they register."""
+
+import pytest
+import torch
+
+import pooling
+from pooling import functional, ranks
+from pooling.kernels import native
+from tests.pooling.kernels.operators import logits_of, seed
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6}
+
+
+def given(reducer, x, taps):
+    """The arguments of `native.pool2d` after the window."""
+    call = {"reducer": reducer}
+    if reducer in PARAMETERS:
+        call["parameter"] = torch.full((x.shape[1], 1, 1), PARAMETERS[reducer]).requires_grad_(reducer != "Soft")
+    if reducer == "WeightedMean":
+        call["logits"] = logits_of(x).requires_grad_()
+    if reducer == "Filter":
+        call["table"] = torch.linspace(-1, 1, taps)
+    if reducer in ("RankDraw", "RankMean"):
+        table = ranks.geometric(taps, 0.4)
+        call["table"] = (ranks.cumulative(table, certain=False) if reducer == "RankDraw" else table).float()
+    if "Stochastic" in reducer or reducer == "RankDraw":
+        call["seed"] = seed()
+    return call
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("reducer", native.REDUCERS)
+def test_threads_and_repetition_change_no_bit(reducer, layout):
+    # Large enough that both passes are divided among the threads, within planes too.
+    x = torch.randn(3, 5, 61, 47).contiguous(memory_format=layout).requires_grad_()
+    window = native.window_numbers(pooling.Window((3, 2), (2, 2), (1, 1)), (31, 24))
+    found = []
+    for threads in (1, 2, 2, 3):
+        torch.set_num_threads(threads)
+        call = given(reducer, x, 6)
+        y = native.pool2d(call.pop("reducer"), x, window, **call)
+        leaves = [x, *(t for t in call.values() if isinstance(t, torch.Tensor) and t.requires_grad)]
+        found.append((y.detach(), *torch.autograd.grad(y, leaves, torch.linspace(-1, 1, y.numel()).view_as(y))))
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
+def kept_bytes(function, x):
+    """What the backward pass keeps beside the input itself, in bytes."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        function(x.requires_grad_())
+    return sum(t.numel() * t.element_size() for t in kept if t.data_ptr() != x.data_ptr()), kept
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("name", "bytes_per_output"),
+    [*((name, 1) for name in ("max", "min", "median", "stochastic", "rsp", "max_dropout", "mixed")), ("avg", 0)],
+)
+def test_at_most_one_byte_per_output_is_kept(name, bytes_per_output, layout):
+    x = torch.randn(2, 3, 12, 16).contiguous(memory_format=layout)
+    operator = pooling.create(name, channels=3, kernel_size=2)
+    kept, tensors = kept_bytes(operator, x)
+    assert kept <= bytes_per_output * 2 * 3 * 6 * 8
+    assert all(t.data_ptr() != x.data_ptr() for t in tensors), "the input is kept too"
+
+
+def test_a_filter_keeps_its_weights_alone():
+    kept, tensors = kept_bytes(lambda x: functional.blur_pool2d(x, 2, filter=3), torch.randn(2, 3, 12, 16))
+    assert kept == 4 * 9
+    assert len(tensors) == 1
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own reading
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("reducer", native.REDUCERS)
+def test_opcheck(reducer, layout):
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    call = given(reducer, x, 6)
+    wide = {k: call[k].detach().double() if k in call else None for k in ("logits", "parameter", "table")}
+    wide = {k: t if t is None or k == "table" else t.requires_grad_() for k, t in wide.items()}
+    window = native.window_numbers(pooling.Window((3, 2), (2, 1), (1, 1)), (3, 7))
+    number, keep = native.NUMBER[reducer], native.NUMBER[reducer] in native.INDEXED
+    arguments = (x, *wide.values(), call.get("seed"), number, window, [1.0, 0.01, 0.0], keep)
+    torch.library.opcheck(torch.ops.poolzoo.pool2d.default, arguments)
+
+
+def test_the_seed_alone_decides_a_draw_in_any_layout():
+    x, key = torch.rand(2, 5, 9, 11), torch.tensor(77)
+    first = functional.stochastic_pool2d(x, 3, 2, 1, seed=key)
+    other = functional.stochastic_pool2d(x.contiguous(memory_format=torch.channels_last), 3, 2, 1, seed=key)
+    with pooling.backend("composite"):
+        third = functional.stochastic_pool2d(x, 3, 2, 1, seed=key)
+    assert torch.equal(first, other)
+    assert torch.equal(first, third)
