@@ -1,5 +1,6 @@
 """Times that can be compared: calls take turns, so that whatever else the machine does falls on all of them alike."""
 
+import math
 import platform
 import re
 import time
@@ -10,8 +11,34 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 
+Call = Callable[[], object]
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+
+def wall_time(call: Call) -> float:
+    """Seconds until the call has returned and the GPU, where there is one, has nothing left to do."""
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def device_time(call: Call) -> float:
+    """Seconds that the GPU takes, by CUDA events."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    # Some 10 ms in which the host gets ahead: launching small kernels may take it longer than the device running them.
+    torch.cuda._sleep(20_000_000)
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def interleaved(
+    calls: dict[str, Call], rounds: int, clock: Callable[[Call], float] = wall_time
+) -> dict[str, list[float]]:
     """Seconds of each call in each round, by name. Every round runs all calls once; one round before is not counted.
 
     The order alternates between rounds: a call that leaves the caches cold does not always hit the same neighbour.
@@ -19,23 +46,39 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name in list(calls) if number % 2 else reversed(calls):
-            start = time.perf_counter()
-            calls[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            passed = clock(calls[name])
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(passed)
     return seconds
 
 
-def environment_name() -> str:
-    """What a results file is named by: `xeon-8375c-torch2.10.0`."""
-    return f"{_processor()}-torch{torch.__version__.split('+')[0]}"
+def repeated(
+    calls: dict[str, Call], rounds: int, clock: Callable[[Call], float] = wall_time, least: float = 0.005
+) -> dict[str, list[float]]:
+    """As `interleaved`, for short calls: each is made in its turn as often as takes `least` seconds; seconds of one."""
+    counts = {}
+    for name, call in calls.items():
+        call()
+        counts[name] = max(1, math.ceil(least / clock(call)))
+
+    def often(call: Call, count: int) -> Call:
+        def turn() -> None:
+            for _ in range(count):
+                call()
+
+        return turn
+
+    seconds = interleaved({name: often(call, counts[name]) for name, call in calls.items()}, rounds, clock)
+    return {name: [passed / counts[name] for passed in times] for name, times in seconds.items()}
+
+
+def environment_name(device: str | None = None) -> str:
+    """What a results file is named by: `xeon-8375c-torch2.10.0`; the GPU's name where there is one, or the device's."""
+    gpu = torch.cuda.is_available() and device != "cpu"
+    return f"{_word(torch.cuda.get_device_name()) if gpu else _processor()}-torch{torch.__version__.split('+')[0]}"
 
 
 def _processor() -> str:
-    if torch.cuda.is_available():
-        return _word(torch.cuda.get_device_name())
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists() and (found := re.search(r"model name\s*:\s*(.*)", info.read_text())):

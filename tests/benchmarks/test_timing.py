@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import models as backbones
-from benchmarks.timing import environment_name, interleaved
+from benchmarks.timing import environment_name, interleaved, repeated
 
 
 def test_calls_take_turns_and_the_first_round_is_not_counted():
@@ -16,8 +16,25 @@ def test_calls_take_turns_and_the_first_round_is_not_counted():
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2, "c": 2}
 
 
+def test_short_calls_are_repeated_until_their_turn_is_long_enough():
+    count = 0
+
+    def call():
+        nonlocal count
+        count += 1
+
+    def clock(turn):
+        before = count
+        turn()
+        return 0.002 * (count - before)
+
+    assert repeated({"a": call}, rounds=2, clock=clock, least=0.005) == {"a": [pytest.approx(0.002)] * 2}
+    assert count == 2 + 3 * 3  # once to warm up, once to see how long it takes; three turns of three
+
+
 def test_results_are_named_by_hardware_and_torch():
-    assert re.fullmatch(r"[a-z0-9.-]+-torch\d+\.\d+\.\d+\w*", environment_name())
+    for device in (None, "cpu"):
+        assert re.fullmatch(r"[a-z0-9.-]+-torch\d+\.\d+\.\d+\w*", environment_name(device))
 
 
 def test_a_ratio_is_the_median_of_the_rounds_ratios():
