@@ -190,10 +190,11 @@ class Benchmark:
             seconds = repeated(calls, self.rounds, self.clock)
         its_bytes, keeps = saved(case, case.native) if case.mode == BACKWARD else (0, False)
         copies = median_ratio(seconds, "native", "copy")
+        bounded = case.x.device.type == "cpu" and case.x.shape == SHAPES["cpu"]
         measured: dict[str, Any] = {
             "milliseconds": 1000 * median(seconds["native"]),
             "copies": copies,
-            "bound": bound(case.name, case.window, case.mode) if case.x.shape == SHAPES["cpu"] else None,
+            "bound": bound(case.name, case.window, case.mode) if bounded else None,
             "of_bandwidth": copies * 2 * case.x.nbytes / bytes_moved(case, its_bytes, keeps),
             "rounds": self.rounds,
             "threads": torch.get_num_threads(),
@@ -322,6 +323,11 @@ def write(rows: Sequence[Row], file: Path) -> None:
         writer.writerows(asdict(row) for row in rows)
 
 
+def forms_of(operator: str) -> list[str]:
+    """The benchmarks of a registered operator: lp has lp2 and lp3."""
+    return [name for name, subject in SUBJECTS.items() if subject.operator == operator]
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.operators", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--operators", metavar="NAME,...", default=",".join(SUBJECTS), help="all by default")
@@ -333,10 +339,12 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-alternatives", action="store_true", help="native operators and copies only")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
     options = parser.parse_args(arguments)
-    options.operators = options.operators.split(",")
-    unknown = sorted(set(options.operators) - set(SUBJECTS))
+    names = options.operators.split(",")
+    forms = {name: [name] if name in SUBJECTS else forms_of(name) for name in names}
+    unknown = [name for name in names if not forms[name]]
     if unknown:
         parser.error(f"--operators: there is no {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
+    options.operators = [form for name in names for form in forms[name]]
     options.shape = options.shape or "x".join(map(str, SHAPES[options.device]))
     sides = options.shape.split("x")
     if len(sides) != 4 or not all(side.isdigit() and int(side) for side in sides) or any(int(s) % 2 for s in sides[2:]):
