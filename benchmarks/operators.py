@@ -96,13 +96,13 @@ class Case:
             if compiled and self.name not in TORCHS_OWN:
                 yield name + COMPILED, torch.compile(whole, dynamic=False)
 
-    def call(self, program: Program) -> Call:
-        """What is timed. Call it with gradients switched on or off as the mode has it (`gradients`)."""
+    def call(self, program: Program, y: Tensor | None = None) -> Call:
+        """What is timed, with gradients switched on or off as the mode has it (`gradients`); y is what it gives."""
         if self.mode == FORWARD:
             return partial(program, self.x)
         extra = self.extra if program is self.native else self.theirs
         wanted = [t for t in (self.x, *extra) if t.requires_grad]
-        upstream = torch.randn_like(values(program(self.x)))
+        upstream = torch.randn_like(values(program(self.x)) if y is None else y)
 
         def forward_backward() -> object:
             return torch.autograd.grad(values(program(self.x)), wanted, upstream)
@@ -112,11 +112,11 @@ class Case:
     def gradients(self) -> torch.set_grad_enabled:
         return torch.set_grad_enabled(self.mode == BACKWARD)
 
-    def agrees(self, program: Program) -> bool:
-        """Whether a program gives what the native operator gives; not asked of draws and of half precision."""
+    def agrees(self, y: Tensor) -> bool:
+        """Whether y is what the native operator gives; not asked of draws and of half precision."""
         if SUBJECTS[self.name].random or self.x.dtype != torch.float32:
             return True
-        return torch.allclose(values(program(self.x)), values(self.native(self.x)), rtol=1e-3, atol=1e-4)
+        return torch.allclose(y, values(self.native(self.x)), rtol=1e-3, atol=1e-4)
 
 
 def run_program(program: Callable[..., Any], window: object, extra: tuple[Tensor, ...], x: Tensor) -> Any:
@@ -214,7 +214,7 @@ class Benchmark:
         return rounded(row, measured)
 
     def fastest(self, case: Case, row: Row) -> tuple[str, Program] | None:
-        """The fastest program and its name: all run twice, then those that are not far behind race."""
+        """The fastest program and its name: all run, then those that are not far behind race."""
         programs: dict[str, Program] = {}
         calls: dict[str, Call] = {}
         once: dict[str, float] = {}
@@ -223,11 +223,14 @@ class Benchmark:
             if name in hopeless:
                 continue
             try:
-                if not case.agrees(program):
+                y = values(program(case.x))
+                if not case.agrees(y):
                     self.notes.append(f"{row.where()} {name}: gives something else, left out")
                     continue
-                call = case.call(program)
-                passed = min(self.clock(call), self.clock(call))
+                call = case.call(program, y)
+                passed = self.clock(call)
+                if name.endswith(COMPILED) or passed < 3 * min(once.values(), default=passed):
+                    passed = min(passed, self.clock(call))  # the first call may have compiled the backward pass
             except Exception as error:  # whatever torch.compile raises, the search goes on without this program
                 self.notes.append(f"{row.where()} {name}: failed, left out ({str(error).strip().splitlines()[0]})")
                 continue
