@@ -414,7 +414,12 @@ def polyphase_pool2d(
     if x.dim() == 3:
         y, phase = polyphase_pool2d(x.unsqueeze(0), stride, norm=norm, phase=phase, far_mode=far_mode)
         return y.squeeze(0), phase
-    components = composite.polyphase(x, (stride, stride) if isinstance(stride, int) else stride, far_mode)
+    step = (stride, stride) if isinstance(stride, int) else stride
+    if uses_native("aps", x, supported=norm in native.ORDERS):
+        if phase is None:
+            phase = native.polyphase_norms(x, step, far_mode, norm).argmax(dim=1)
+        return native.polyphase_gather(x, phase.to(x.device), step, far_mode), phase
+    components = composite.polyphase(x, step, far_mode)
     if phase is None:
         phase = composite.polyphase_norms(components, norm).argmax(dim=1)
     chosen = components[torch.arange(len(x), device=x.device), phase]

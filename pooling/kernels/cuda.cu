@@ -5,13 +5,7 @@
 #include "threads.h"
 
 #ifdef POOLZOO_BINDING
-#include "binding.h"
-
-#ifdef __CUDACC__
-#include <cuda_runtime.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
-#endif
+#include "device.h"
 
 namespace poolzoo {
 namespace {
@@ -35,26 +29,6 @@ Frame frame_of(const Call& call) {
     STD_TORCH_CHECK(Frame::fits(call.window), "pooling: a side, or a window's reach, is 2^30 or more");
     return Frame(call);
 }
-
-#ifdef __CUDACC__
-// The tensors' device and the stream that is current on it.
-struct Device {
-    torch::stable::accelerator::DeviceGuard guard;
-    void* stream = nullptr;
-
-    explicit Device(const Tensor& like) : guard(like.get_device_index()) {
-        STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(like.get_device_index(), &stream));
-    }
-    void check() const { STD_CUDA_KERNEL_LAUNCH_CHECK(); }
-};
-#else
-struct Device {
-    void* stream = nullptr;
-
-    explicit Device(const Tensor&) {}
-    void check() const {}
-};
-#endif
 
 void run_forward(const Call& call, const Tensor& like) {
     const Device device(like);
@@ -98,30 +72,10 @@ STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 }
 
 #else
+#include "launch.h"
 
 namespace poolzoo {
 namespace {
-
-#ifdef __CUDACC__
-constexpr int kBlock = 256;
-
-template <class Thread>
-__global__ void __launch_bounds__(kBlock) kernel(const __grid_constant__ Frame frame, int64_t threads) {
-    const int64_t index = static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x;
-    if (index < threads) Thread::run(frame, index);
-}
-
-template <class Thread>
-void launch(const Frame& frame, int64_t threads, void* stream) {
-    const unsigned blocks = static_cast<unsigned>((threads + kBlock - 1) / kBlock);
-    if (blocks > 0) kernel<Thread><<<blocks, kBlock, 0, static_cast<cudaStream_t>(stream)>>>(frame, threads);
-}
-#else
-template <class Thread>
-void launch(const Frame& frame, int64_t threads, void*) {
-    for (int64_t index = 0; index < threads; index++) Thread::run(frame, index);
-}
-#endif
 
 template <class Thread>
 void over_outputs(const Frame& frame, void* stream) {

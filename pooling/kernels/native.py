@@ -106,6 +106,20 @@ def pool2d(
     return (y, kept) if taps else y
 
 
+# The norms that `polyphase_norms` compares, by their order.
+ORDERS = {1.0: 1, 2.0: 2, float("inf"): 0}
+
+
+def polyphase_norms(x: Tensor, stride: tuple[int, int], border: str, norm: float) -> Tensor:
+    """(N, C, H, W) -> (N, S) float64: each polyphase component's norm, its p-th power for finite p."""
+    return torch.ops.poolzoo.polyphase_norms.default(x.detach(), stride, BORDERS[border], ORDERS[norm])
+
+
+def polyphase_gather(x: Tensor, phase: Tensor, stride: tuple[int, int], border: str) -> Tensor:
+    """(N, C, H, W) -> (N, C, ceil(H / s), ceil(W / s)): each image's component `phase`, (N,) int64."""
+    return torch.ops.poolzoo.polyphase_gather.default(x, phase, stride, BORDERS[border])
+
+
 def _is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
@@ -188,11 +202,53 @@ def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -
     return torch.outer(members(kh, sh, ph, dh, out_h, H), members(kw, sw, pw, dw, out_w, W)).flatten()
 
 
+def _fake_norms(x, stride, border, order):
+    return x.new_empty((x.shape[0], stride[0] * stride[1]), dtype=torch.float64)
+
+
+def _fake_gather(x, phase, stride, border):
+    (N, C, H, W), (sh, sw) = x.shape, stride
+    return _like(x, (N, C, (H + sh - 1) // sh, (W + sw - 1) // sw), _is_channels_last(x), x.dtype)
+
+
+def _fake_scatter(gradient, phase, H, W, channels_last, stride, border):
+    return _like(gradient, (*gradient.shape[:2], H, W), channels_last, gradient.dtype)
+
+
+def _set_up_gather(ctx, inputs, output) -> None:
+    x, phase, ctx.stride, ctx.border = inputs
+    ctx.size, ctx.channels_last = x.shape[2:], _is_channels_last(x)
+    ctx.save_for_backward(phase)
+
+
+def _gather_backward(ctx, gradient):
+    (phase,) = ctx.saved_tensors
+    dx = torch.ops.poolzoo.polyphase_scatter.default(
+        gradient, phase, *ctx.size, ctx.channels_last, ctx.stride, ctx.border
+    )
+    return dx, None, None, None
+
+
+def _set_up_scatter(ctx, inputs, output) -> None:
+    _, phase, _, _, _, ctx.stride, ctx.border = inputs
+    ctx.save_for_backward(phase)
+
+
+def _scatter_backward(ctx, gradient):
+    (phase,) = ctx.saved_tensors
+    return torch.ops.poolzoo.polyphase_gather.default(gradient, phase, ctx.stride, ctx.border), *(None,) * 6
+
+
 def _register() -> None:
     torch.library.register_fake("poolzoo::pool2d", _fake_forward)
     torch.library.register_fake("poolzoo::pool2d_forward", _fake_forward)
     torch.library.register_fake("poolzoo::pool2d_backward", _fake_backward)
     torch.library.register_autograd("poolzoo::pool2d", _backward, setup_context=_set_up)
+    torch.library.register_fake("poolzoo::polyphase_norms", _fake_norms)
+    torch.library.register_fake("poolzoo::polyphase_gather", _fake_gather)
+    torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
+    torch.library.register_autograd("poolzoo::polyphase_gather", _gather_backward, setup_context=_set_up_gather)
+    torch.library.register_autograd("poolzoo::polyphase_scatter", _scatter_backward, setup_context=_set_up_scatter)
 
 
 if LOADED.variants:

@@ -158,8 +158,10 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
     """(command, object file) for each source of a library."""
     if variant.device == "cpu":
         source, binding, define, types = "cpu.cpp", "binding.cpp", "POOLZOO_WIDE", ("float", "double")
+        others = ["polyphase.cpp"]
     else:
         source, binding, define, types = "cuda.cu", "cuda.cu", "POOLZOO_STORAGE", STORED
+        others = ["polyphase.cu"]
     if variant.device == "cuda":
         home = cuda_home()
         if home is None:
@@ -168,6 +170,7 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
     else:
         command = [compiler(), *_flags(variant), *_added_flags(), "-x", "c++"]
     jobs = [([*command, TARGET, *_includes(), "-DPOOLZOO_BINDING", "-c", str(HERE / binding)], folder / "binding.o")]
+    jobs += [([*command, TARGET, *_includes(), "-c", str(HERE / other)], folder / f"{other}.o") for other in others]
     for stored in types:
         for group in GROUPS:
             part = [f"-DPOOLZOO_GROUP={group}", f"-D{define}={stored}", "-c", str(HERE / source)]

@@ -51,21 +51,6 @@ def arguments(data, reducer, x, window):
     return x, logits, parameter, table, seed(), native.NUMBER[reducer], numbers, [3.0, 0.01, 0.0]
 
 
-@pytest.fixture(scope="module", params=["threads", pytest.param("cuda", marks=pytest.mark.gpu)])
-def driver(request):
-    """driver(name, *arguments): an operator on the CUDA driver, from and to the CPU."""
-    if request.param == "threads":
-        threads = request.getfixturevalue("threads")
-        return lambda name, *given: getattr(threads, name)(*given)
-    assert "cuda" in native.LOADED.variants, native.LOADED.missing
-
-    def run(name, *given):
-        far = [value.cuda() if isinstance(value, torch.Tensor) else value for value in given]
-        return [value.cpu() for value in getattr(torch.ops.poolzoo, name)(*far)]
-
-    return run
-
-
 def both(driver, name, *given):
     return getattr(torch.ops.poolzoo, name)(*given), driver(name, *given)
 

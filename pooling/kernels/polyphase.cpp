@@ -1,0 +1,273 @@
+// The polyphase operators' declaration and their CPU driver.
+//
+// An image is stacks of rows of pixels: C stacks and one number to a pixel in NCHW, one stack and C numbers in NHWC.
+#include <algorithm>
+#include <vector>
+
+#include "polyphase.h"
+
+namespace poolzoo {
+namespace {
+
+// Work for about 20 microseconds, in numbers.
+constexpr int64_t kGrain = 32768;
+
+template <class Body>
+void parallel(int64_t count, int64_t each, Body body) {
+    const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, each));
+    count <= grain ? body(0, count) : torch::stable::parallel_for(0, count, grain, body);
+}
+
+int64_t stacks(const Polyphase& p) { return p.channels_last ? 1 : p.C; }  // of an image
+int64_t pixel(const Polyphase& p) { return p.channels_last ? p.C : 1; }   // numbers in one
+
+// The norms of one unit: of a plane in NCHW, of an image's group of channels in NHWC.
+template <class S, Order order>
+class UnitNorms {
+    // Neighbouring columns of all components, few enough for their sums to stay in a near cache, and their runs of numbers.
+    struct Run {
+        int64_t from, to, count;  // in a row of x, in a row of sums
+    };
+    struct Strip {
+        int first, columns;
+        std::vector<Run> runs;
+    };
+    static constexpr int kWidth = 4096;
+
+    const Polyphase& p_;
+    int channels_ = 0;
+    std::vector<Strip> strips_;
+    std::vector<double> sums_;  // a row for each row phase
+
+    void plan(int channels) {
+        channels_ = channels;
+        strips_.clear();
+        const int all = p_.ow * p_.sw, width = p_.channels_last ? std::max(1, kWidth / channels) : all;
+        for (int first = 0; first < all; first += width) {
+            Strip strip{first, std::min(width, all - first), {}};
+            for (int k = 0; k < strip.columns; k++) {
+                const int w = p_.columns((first + k) % p_.sw).source((first + k) / p_.sw);
+                if (w < 0) continue;
+                const Run run{w * pixel(p_), int64_t{k} * channels, channels};
+                Run* last = strip.runs.empty() ? nullptr : &strip.runs.back();
+                const bool joins = last != nullptr && last->from + last->count == run.from && last->to + last->count == run.to;
+                joins ? void(last->count += channels) : strip.runs.push_back(run);
+            }
+            strips_.push_back(strip);
+        }
+        sums_.resize(int64_t{p_.sh} * width * channels);
+    }
+
+    void add_rows(const S* x, const Strip& strip) {
+        const int64_t width = int64_t{strip.columns} * channels_;
+        std::fill_n(sums_.begin(), p_.sh * width, 0.0);
+        for (int i = 0; i < p_.oh; i++) {
+            for (int a = 0; a < p_.sh; a++) {
+                const int h = p_.rows(a).source(i);
+                for (const Run& run : strip.runs) {
+                    if (h < 0) break;
+                    const S* from = x + h * p_.W * pixel(p_) + run.from;
+                    double* to = sums_.data() + a * width + run.to;
+                    for (int64_t k = 0; k < run.count; k++) to[k] = with_member(to[k], widened(from[k]), order);
+                }
+            }
+        }
+    }
+
+  public:
+    explicit UnitNorms(const Polyphase& p) : p_(p) {}
+
+    // norms: (sh * sw, C), from the unit's first channel.
+    void find(int64_t image, int64_t channel, int channels, double* norms) {
+        if (channels != channels_) plan(channels);
+        const int64_t plane = int64_t{p_.H} * p_.W;
+        const S* x = static_cast<const S*>(p_.x) + image * p_.C * plane + channel * (p_.channels_last ? 1 : plane);
+        for (int s = 0; s < p_.components(); s++) std::fill_n(norms + s * p_.C, channels, 0.0);
+        for (const Strip& strip : strips_) {
+            add_rows(x, strip);
+            const double* sums = sums_.data();
+            for (int k = 0, b = strip.first % p_.sw; k < strip.columns; k++, b = b + 1 == p_.sw ? 0 : b + 1) {
+                for (int a = 0; a < p_.sh; a++) {
+                    const double* part = sums + (int64_t{a} * strip.columns + k) * channels;
+                    double* norm = norms + (int64_t{a} * p_.sw + b) * p_.C;
+                    for (int c = 0; c < channels; c++) norm[c] = with_part(norm[c], part[c], order);
+                }
+            }
+        }
+    }
+};
+
+template <class S, Order order>
+void find_norms(const Polyphase& p) {
+    const int group = p.channels_last ? 64 : 1;
+    const int64_t units = (p.C + group - 1) / group, components = p.components();
+    std::vector<double> parts(p.N * components * p.C);
+    parallel(p.N * units, int64_t{p.H} * p.W * group, [&](int64_t begin, int64_t end) {
+        UnitNorms<S, order> unit(p);
+        for (int64_t u = begin; u < end; u++) {
+            const int64_t image = u / units, channel = (u - image * units) * group;
+            const int channels = static_cast<int>(std::min<int64_t>(group, p.C - channel));
+            unit.find(image, channel, channels, parts.data() + image * components * p.C + channel);
+        }
+    });
+    for (int64_t at = 0; at < p.N * components; at++) {
+        double norm = 0;
+        for (int64_t c = 0; c < p.C; c++) norm = with_part(norm, parts[at * p.C + c], order);
+        p.norms[at] = norm;
+    }
+}
+
+void check_phase(const Polyphase& p) {
+    for (int n = 0; n < p.N; n++) {
+        STD_TORCH_CHECK(p.has_phase(n), "aps: a phase must be in [0, ", p.components(), "), got ", p.phase[n]);
+    }
+}
+
+// body(stack, begin, end) for the rows [begin, end) of each stack of `rows`.
+template <class Body>
+void over_rows(const Polyphase& p, int rows, Body body) {
+    parallel(p.N * stacks(p) * rows, p.W * pixel(p), [&](int64_t begin, int64_t end) {
+        for (int64_t at = begin, stack = begin / rows; at < end; stack++) {
+            const int first = static_cast<int>(at - stack * rows), last = static_cast<int>(std::min<int64_t>(rows, first + end - at));
+            body(stack, first, last);
+            at += last - first;
+        }
+    });
+}
+
+// to[k] = from[2 k + odd] for k < count.
+template <class S>
+void pick_of_pairs(const S* from, int64_t count, bool odd, S* to) {
+    using Element = std::conditional_t<std::is_class_v<S>, uint16_t, S>;
+    using Index = std::conditional_t<sizeof(S) == 2, int16_t, Int<Wide<S>>>;
+    typedef Element Vector __attribute__((vector_size(kVectorBytes)));
+    typedef Index Indices __attribute__((vector_size(kVectorBytes)));
+    constexpr int L = kVectorBytes / sizeof(S);
+    Indices which;
+    for (int k = 0; k < L; k++) which[k] = static_cast<Index>(2 * k + odd);
+    int64_t k = 0;
+    const auto pick = [&](int64_t at) {
+        const S* pairs = from + 2 * at;
+        store(to + at, __builtin_shuffle(load<Vector>(pairs), load<Vector>(pairs + L), which));
+    };
+    for (; k + L <= count; k += L) pick(k);
+    if (k < count && count > L) return pick(count - L);
+    for (; k < count; k++) to[k] = from[2 * k + odd];
+}
+
+template <class S>
+void gather_row(const S* from, const Component& columns, int64_t run, S* to) {
+    const int inside = columns.inside();
+    if (run == 1 && columns.stride == 2) {
+        const int pairs = columns.length / 2;
+        pick_of_pairs(from, pairs, columns.phase == 1, to);
+        if (inside > pairs) to[pairs] = from[2 * pairs];
+    } else if (run == 1) {
+        for (int j = 0; j < inside; j++) to[j] = from[columns.position(j)];
+    } else {
+        for (int j = 0; j < inside; j++) std::copy_n(from + columns.position(j) * run, run, to + j * run);
+    }
+    if (inside == columns.out) return;
+    const int w = columns.source(inside);
+    w < 0 ? std::fill_n(to + inside * run, run, S{}) : std::copy_n(from + w * run, run, to + inside * run);
+}
+
+template <class S>
+void gather(const Polyphase& p) {
+    const int64_t run = pixel(p), length = p.ow * run;
+    over_rows(p, p.oh, [&](int64_t stack, int begin, int end) {
+        const int n = static_cast<int>(stack / stacks(p));
+        const Component rows = p.chosen_rows(n), columns = p.chosen_columns(n);
+        const S* x = static_cast<const S*>(p.x) + stack * p.H * p.W * run;
+        S* y = static_cast<S*>(p.y) + stack * p.oh * length;
+        for (int i = begin; i < end; i++) {
+            const int h = rows.source(i);
+            h < 0 ? void(std::fill_n(y + i * length, length, S{}))
+                  : gather_row(x + int64_t{h} * p.W * run, columns, run, y + i * length);
+        }
+    });
+}
+
+// A row of dx that is one row of the gradient, spread out.
+template <class S>
+void spread_row(const S* gradient, const Component& columns, int64_t run, S* to) {
+    const int inside = columns.inside(), W = columns.length;
+    if (run == 1 && columns.stride == 2) {
+        const bool odd = columns.phase == 1;
+        for (int j = 0; j < W / 2; j++) {
+            to[2 * j] = odd ? S{} : gradient[j];
+            to[2 * j + 1] = odd ? gradient[j] : S{};
+        }
+        if (W % 2 == 1) to[W - 1] = odd ? S{} : gradient[inside - 1];
+        return;
+    }
+    std::fill_n(to, W * run, S{});
+    for (int j = 0; j < inside; j++) std::copy_n(gradient + j * run, run, to + columns.position(j) * run);
+}
+
+template <class S>
+void scatter(const Polyphase& p) {
+    const int64_t run = pixel(p), width = p.W * run, length = p.ow * run;
+    over_rows(p, p.H, [&](int64_t stack, int begin, int end) {
+        const int n = static_cast<int>(stack / stacks(p));
+        const Component rows = p.chosen_rows(n), columns = p.chosen_columns(n);
+        const bool column_beyond = columns.inside() < p.ow && p.border != Border::Skip;
+        std::vector<Wide<S>> sums;
+        for (int h = begin; h < end; h++) {
+            const Component::Indices from = rows.standing_for(h);
+            const S* gradient = static_cast<const S*>(p.gradient) + stack * p.oh * length;
+            S* to = static_cast<S*>(p.dx) + (stack * p.H + h) * width;
+            if (from.own < 0 && from.last < 0) {
+                std::fill_n(to, width, S{});
+            } else if (from.last < 0 && !column_beyond) {
+                spread_row(gradient + from.own * length, columns, run, to);
+            } else {
+                sums.assign(width, 0);
+                for (const int i : {from.own, from.last}) {
+                    for (int j = 0; i >= 0 && j < p.ow; j++) {
+                        const int64_t w = columns.source(j);
+                        const S* at = gradient + i * length + j * run;
+                        for (int64_t c = 0; w >= 0 && c < run; c++) sums[w * run + c] += widened(at[c]);
+                    }
+                }
+                for (int64_t k = 0; k < width; k++) narrow(sums[k], to[k]);
+            }
+        }
+    });
+}
+
+void run_norms(const Polyphase& p, const Tensor&) {
+    with_storage(p.dtype, [&](auto type) {
+        using S = decltype(type);
+        switch (p.order) {
+            case Order::Largest: return find_norms<S, Order::Largest>(p);
+            case Order::One: return find_norms<S, Order::One>(p);
+            case Order::Two: return find_norms<S, Order::Two>(p);
+        }
+    });
+}
+
+void run_gather(const Polyphase& p, const Tensor&) {
+    check_phase(p);
+    with_storage(p.dtype, [&](auto type) { gather<decltype(type)>(p); });
+}
+
+void run_scatter(const Polyphase& p, const Tensor&) {
+    check_phase(p);
+    with_storage(p.dtype, [&](auto type) { scatter<decltype(type)>(p); });
+}
+
+}  // namespace
+}  // namespace poolzoo
+
+STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
+    m.def("polyphase_norms" POOLZOO_POLYPHASE_NORMS);
+    m.def("polyphase_gather" POOLZOO_POLYPHASE_GATHER);
+    m.def("polyphase_scatter" POOLZOO_POLYPHASE_SCATTER);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
+    m.impl("polyphase_norms", TORCH_BOX(&poolzoo::polyphase_norms<poolzoo::run_norms>));
+    m.impl("polyphase_gather", TORCH_BOX(&poolzoo::polyphase_gather<poolzoo::run_gather>));
+    m.impl("polyphase_scatter", TORCH_BOX(&poolzoo::polyphase_scatter<poolzoo::run_scatter>));
+}
