@@ -285,6 +285,22 @@ def filter2d(
         return F.conv2d(x, weight, stride=stride, groups=channels)
 
 
+def max_blur_pool2d(
+    x: Tensor,
+    dense: Window,
+    maxima: tuple[int, int],
+    row: Tensor,
+    stride: tuple[int, int],
+    before: int,
+    size: tuple[int, int],
+    pad_mode: str,
+) -> Tensor:
+    """The window's max at H1, W1 = `maxima` positions one apart, then the filter outer(row, row)."""
+    (ph, pw), (eh, ew) = dense.padding, dense.extent
+    x = F.pad(x, (pw, maxima[1] + ew - 1 - pw - x.shape[3], ph, maxima[0] + eh - 1 - ph - x.shape[2]), value=-torch.inf)
+    return filter2d(max_pool2d(x, dense.unpadded()), torch.outer(row, row), stride, (before, before), size, pad_mode)
+
+
 def polyphase(x: Tensor, stride: tuple[int, int], far_mode: str) -> Tensor:
     """(N, C, H, W) -> (N, S, C, ceil(H / s), ceil(W / s)): the S = s_h * s_w polyphase components, row-major.
 

@@ -397,6 +397,43 @@ def blur_pool2d(
     return in_plain_torch(composite.filter2d, x, torch.outer(row, row), step, near, size, pad_mode)
 
 
+def max_blur_pool2d(
+    x: Tensor,
+    window: Window,
+    *,
+    filter: int | Tensor = 3,
+    more: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None,
+    pad_mode: str = "reflect",
+) -> Tensor:
+    """The window's max at every position, then a low-pass filter at every stride-th (MaxBlurPool, Zhang 2019).
+
+    Args:
+        window: of the max; its stride is the filter's.
+        filter: a binomial filter's length, or any row of weights; its outer product is the filter.
+        more: rows and columns of maxima past those of the padded input, at the far side; by default as many as a
+            `ceil_mode` window reaches.
+        size: H', W'; the window's own by default.
+        pad_mode: how the filter sees past the border of the maxima: "reflect", "zeros" or "circular".
+    """
+    own = check("blur", x, window)
+    (H, W), (ph, pw), (eh, ew) = x.shape[-2:], window.padding, window.extent
+    if more is None:
+        far = window.overhang(H, W)
+        more = max(0, far[0] - ph), max(0, far[1] - pw)
+    maxima, size = (H + 2 * ph - eh + 1 + more[0], W + 2 * pw - ew + 1 + more[1]), size or own
+    row = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
+    before = (len(row) - 1) // 2
+    if uses_native("blur", x, supported=not row.requires_grad):
+        dense = (*window.kernel_size, ph, pw, *window.dilation)
+        numbers = [*dense, *maxima, *window.stride, before, *size, native.BORDERS[pad_mode]]
+        y = native.max_blur(x if x.dim() == 4 else x.unsqueeze(0), row, numbers)
+        return y if x.dim() == 4 else y.squeeze(0)
+    return in_plain_torch(
+        composite.max_blur_pool2d, x, window.dense(), maxima, row, window.stride, before, size, pad_mode
+    )
+
+
 def polyphase_pool2d(
     x: Tensor, stride: Pair, *, norm: float = 2.0, phase: Tensor | None = None, far_mode: str = "edge"
 ) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "call.h"
+#include "dtypes.h"
 
 // pool2d is what autograd knows (Python registers its backward); pool2d_forward is the same without, for callers that
 // need no gradient. Both return y and, where `save`, each output's tap number, otherwise an empty tensor.
@@ -38,6 +39,17 @@ inline Dtype dtype_of(const Tensor& x) {
         default: STD_TORCH_CHECK(false, "pooling: the input must be float16, bfloat16, float32 or float64");
     }
     return Dtype::Float;
+}
+
+// body(S{}) for the type S that a dtype is stored as.
+template <class Body>
+void with_storage(Dtype dtype, Body body) {
+    switch (dtype) {
+        case Dtype::Float: return body(float{});
+        case Dtype::Double: return body(double{});
+        case Dtype::BFloat16: return body(BFloat16{});
+        case Dtype::Half: return body(Half{});
+    }
 }
 
 // (N, C, H, W) laid out as (N, H, W, C), and not also as (N, C, H, W).

@@ -27,7 +27,7 @@ MOST_RANKED = 64  # kMostRanked in rank.h
 
 # What the average divides by, and how a filter sees past the border: the enums Divisor and Border.
 MEMBERS, PADDED, FIXED = range(3)
-BORDERS = {"zeros": 0, "reflect": 1, "circular": 2, "edge": 3}
+BORDERS = {name: number for number, name in enumerate(twice.BORDER_NAMES)}
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 LOADED = library.load()
@@ -118,6 +118,16 @@ def polyphase_norms(x: Tensor, stride: tuple[int, int], border: str, norm: float
 def polyphase_gather(x: Tensor, phase: Tensor, stride: tuple[int, int], border: str) -> Tensor:
     """(N, C, H, W) -> (N, C, ceil(H / s), ceil(W / s)): each image's component `phase`, (N,) int64."""
     return torch.ops.poolzoo.polyphase_gather.default(x, phase, stride, BORDERS[border])
+
+
+def max_blur(x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
+    """(N, C, H, W) -> (N, C, H', W'): a dense max, then the filter `row` at every stride-th position.
+
+    Args:
+        numbers: kh, kw, ph, pw, dh, dw of the max; H1, W1, the maxima; sh, sw, the filter's `before`, H', W', border.
+    """
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return torch.ops.poolzoo.max_blur.default(x, row.to(wide).contiguous(), numbers)
 
 
 def _is_channels_last(x: Tensor) -> bool:
@@ -239,6 +249,26 @@ def _scatter_backward(ctx, gradient):
     return torch.ops.poolzoo.polyphase_gather.default(gradient, phase, ctx.stride, ctx.border), *(None,) * 6
 
 
+def _fake_max_blur(x, row, numbers):
+    return _like(x, (*x.shape[:2], *numbers[11:13]), _is_channels_last(x), x.dtype)
+
+
+def _fake_max_blur_backward(gradient, x, row, numbers):
+    return _like(x, x.shape, _is_channels_last(x), x.dtype)
+
+
+def _set_up_max_blur(ctx, inputs, output) -> None:
+    x, row, ctx.numbers = inputs
+    ctx.save_for_backward(x, row)
+
+
+def _max_blur_backward(ctx, gradient):
+    x, row = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return twice.max_blur_backward(gradient, x, row, ctx.numbers), None, None
+    return torch.ops.poolzoo.max_blur_backward.default(gradient, x, row, ctx.numbers), None, None
+
+
 def _register() -> None:
     torch.library.register_fake("poolzoo::pool2d", _fake_forward)
     torch.library.register_fake("poolzoo::pool2d_forward", _fake_forward)
@@ -249,6 +279,9 @@ def _register() -> None:
     torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
     torch.library.register_autograd("poolzoo::polyphase_gather", _gather_backward, setup_context=_set_up_gather)
     torch.library.register_autograd("poolzoo::polyphase_scatter", _scatter_backward, setup_context=_set_up_scatter)
+    torch.library.register_fake("poolzoo::max_blur", _fake_max_blur)
+    torch.library.register_fake("poolzoo::max_blur_backward", _fake_max_blur_backward)
+    torch.library.register_autograd("poolzoo::max_blur", _max_blur_backward, setup_context=_set_up_max_blur)
 
 
 if LOADED.variants:

@@ -8,7 +8,6 @@
 #pragma once
 
 #include "binding.h"
-#include "dtypes.h"
 
 // The gather is differentiable by x, and the scatter, its adjoint, by the gradient: Python registers each as the other's
 // backward. An order is 1 or 2, or 0 for the largest.
@@ -75,16 +74,6 @@ struct Polyphase {
     HD Component chosen_rows(int n) const { return rows(static_cast<int>(phase[n]) / sw); }
     HD Component chosen_columns(int n) const { return columns(static_cast<int>(phase[n]) % sw); }
 };
-
-template <class Body>
-void with_storage(Dtype dtype, Body body) {
-    switch (dtype) {
-        case Dtype::Float: return body(float{});
-        case Dtype::Double: return body(double{});
-        case Dtype::BFloat16: return body(BFloat16{});
-        case Dtype::Half: return body(Half{});
-    }
-}
 
 using RunPolyphase = void (*)(const Polyphase&, const Tensor& like);
 

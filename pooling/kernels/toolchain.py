@@ -158,10 +158,10 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
     """(command, object file) for each source of a library."""
     if variant.device == "cpu":
         source, binding, define, types = "cpu.cpp", "binding.cpp", "POOLZOO_WIDE", ("float", "double")
-        others = ["polyphase.cpp"]
+        others = ("polyphase.cpp", "max_blur.cpp")
     else:
         source, binding, define, types = "cuda.cu", "cuda.cu", "POOLZOO_STORAGE", STORED
-        others = ["polyphase.cu"]
+        others = ("polyphase.cu", "max_blur.cu")
     if variant.device == "cuda":
         home = cuda_home()
         if home is None:

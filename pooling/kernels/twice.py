@@ -9,6 +9,8 @@ from torch import Tensor
 from pooling import composite
 from pooling.geometry import Window
 
+BORDER_NAMES = ("zeros", "reflect", "circular", "edge")  # the enum Border
+
 
 def backward(
     reducer: str,
@@ -41,6 +43,18 @@ def backward(
     found = torch.autograd.grad(y.to(x.dtype), sources, gradient, create_graph=True, allow_unused=True)
     by_source = {id(source): g for source, g in zip(sources, found, strict=True)}
     return tuple(None if t is None else by_source.get(id(t)) for t in inputs)
+
+
+def max_blur_backward(gradient: Tensor, x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
+    """The gradient of the dense max and filter by x."""
+    kh, kw, ph, pw, dh, dw, rows, columns, sh, sw, before, out_h, out_w, border = numbers
+    window = Window((kh, kw), (1, 1), (ph, pw), (dh, dw))
+    wide = x.to(row.dtype)
+    y = composite.max_blur_pool2d(
+        wide, window, (rows, columns), row, (sh, sw), before, (out_h, out_w), BORDER_NAMES[border]
+    )
+    (by_x,) = torch.autograd.grad(y.to(x.dtype), x, gradient, create_graph=True)
+    return by_x
 
 
 def _window(numbers: Sequence[int], shape: Sequence[int]) -> Window:
@@ -104,5 +118,5 @@ def _composite(
 def _filter(x: Tensor, table: Tensor | None, numbers: Sequence[int]) -> Tensor:
     assert table is not None
     kh, kw, sh, sw, ph, pw, _, _, out_h, out_w, border = numbers[:11]
-    mode = ("zeros", "reflect", "circular", "edge")[border]
-    return composite.filter2d(x, table.view(kh, kw), (sh, sw), (ph, pw), (out_h, out_w), mode)
+    size = (out_h, out_w)
+    return composite.filter2d(x, table.view(kh, kw), (sh, sw), (ph, pw), size, BORDER_NAMES[border])

@@ -57,6 +57,12 @@ class BlurPool2d(Downsampler2d):
         circular = self.padding_mode == "circular"
         return x, self._strided(x) if circular else self.window.output_size(x.shape[-2], x.shape[-1])
 
+    def forward(self, x: Tensor) -> Tensor:
+        if self.native != "max":
+            return super().forward(x)
+        x, window, more, size = self.framed_dense(x)
+        return functional.max_blur_pool2d(x, window, filter=self.row, more=more, size=size, pad_mode=self.pad_mode)
+
     def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         near = (len(self.row) - 1) // 2
         before = (near, near)

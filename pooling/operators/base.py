@@ -116,31 +116,37 @@ class Downsampler2d(Pool2d):
 
     def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The site's dense half and the size to subsample it to."""
-        window = self.window
         if self.native == "conv":
             # The convolution has run, over an input that is known no more; only the stride is left to do.
             functional.check(self.operator, x)
             return x, self._strided(x)
+        x, window, more, size = self.framed_dense(x)
+        return self._dense_to_the_end(x, window.dense(), more), size
+
+    def framed_dense(self, x: Tensor) -> tuple[Tensor, Window, tuple[int, int], tuple[int, int]]:
+        """What the dense half pools over.
+
+        x, continued past its border unless its padding is zeros; the window for it; by how many rows and columns a
+        `ceil_mode` window reaches past the padding at the far side; and the size to subsample to.
+        """
         self.check(x)
-        pool = functional.max_pool2d if self.native == "max" else functional.avg_pool2d
-        (ph, pw), (eh, ew) = window.padding, window.extent
+        (ph, pw), (eh, ew), far = self.window.padding, self.window.extent, self.window.overhang(*x.shape[-2:])
         if self.padding_mode == "circular":
-            x = pool(self.continued(x, pw, ew - 1 - pw, ph, eh - 1 - ph), window.dense().unpadded())
-            return x, self._strided(x)
-        return self._dense_to_the_end(x), window.output_size(x.shape[-2], x.shape[-1])
+            wrapped = self.continued(x, pw, ew - 1 - pw, ph, eh - 1 - ph)
+            return wrapped, self.window.unpadded(), (0, 0), self._strided(x)
+        more, size = (max(0, far[0] - ph), max(0, far[1] - pw)), self.window.output_size(*x.shape[-2:])
+        if self.padding_mode == "reflect":
+            return self.continued(x, pw, pw, ph, ph), self.window.unpadded(), more, size
+        return x, self.window, more, size
 
     def _strided(self, x: Tensor) -> tuple[int, int]:
         (sh, sw), (H1, W1) = self.window.stride, x.shape[-2:]
         return -(-H1 // sh), -(-W1 // sw)
 
-    def _dense_to_the_end(self, x: Tensor) -> Tensor:
+    def _dense_to_the_end(self, x: Tensor, dense: Window, more: tuple[int, int]) -> Tensor:
         """The site's pool at stride 1, continued at the far side for as long as a `ceil_mode` window reaches."""
-        dense = self.window.dense()
-        (ph, pw), far = dense.padding, self.window.overhang(x.shape[-2], x.shape[-1])
-        more_h, more_w = max(0, far[0] - ph), max(0, far[1] - pw)
+        (ph, pw), (more_h, more_w) = dense.padding, more
         pool = functional.max_pool2d if self.native == "max" else functional.avg_pool2d
-        if self.padding_mode == "reflect":
-            x, dense, ph, pw = self.continued(x, pw, pw, ph, ph), dense.unpadded(), 0, 0
         if more_h == more_w == 0:
             return pool(x, Window(dense.kernel_size, (1, 1), dense.padding, dense.dilation))
         dense = Window(dense.kernel_size, (1, 1), (0, 0), dense.dilation)

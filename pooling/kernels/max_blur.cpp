@@ -1,0 +1,370 @@
+// The fused max and blur: declaration and CPU driver.
+//
+// Rows are made when they are asked for and kept while they may be asked for again: of the input, of maxima, of taps. A
+// row is a stack of W pixels of `run` numbers, one in NCHW and a group of channels in NHWC, so that a tap is the same row
+// some numbers on. Rows have room on both sides for what lies past the border, and are computed in whole vectors.
+#include "max_blur.h"
+
+#include <limits>
+
+#include "staging.h"
+
+namespace poolzoo {
+namespace {
+
+// Rows by index, of which `together` neighbours are held.
+template <class T>
+class Rows {
+    int64_t slots_ = 1, length_;  // slots: a power of two
+    Buffer<T> buffer_;
+    std::vector<int64_t> held_;
+
+  public:
+    Rows(int64_t together, int64_t length, T fill) : length_(length) {
+        while (slots_ < together) slots_ *= 2;
+        buffer_.assign(slots_ * length, fill);
+        held_.resize(slots_);
+        forget();
+    }
+    void forget() { std::fill(held_.begin(), held_.end(), std::numeric_limits<int64_t>::min()); }
+    // Row `index`; make(buffer) where it is not held.
+    template <class Make>
+    T* row(int64_t index, Make make) {
+        const int64_t slot = index & (slots_ - 1);
+        T* at = buffer_.data() + slot * length_;
+        if (held_[slot] != index) make(at);
+        held_[slot] = index;
+        return at;
+    }
+};
+
+// A position past the border of the maxima that the filter sees, and the one that it stands for; -1: none.
+struct Beyond {
+    int at, stands_for;
+};
+// How much of an output row's spread-out gradient a row of maxima gets.
+struct Share {
+    int output;
+    double weight;
+};
+
+// One thread's rows of one unit: a plane in NCHW, an image's group of channels in NHWC. K: the max is K x K and the
+// filter has 3 numbers, as the compiler should know for the usual ones; 0: any.
+template <class T, int K>
+class Walk {
+    using V = typename VectorOf<T>::type;
+    using I = Int<V>;
+    static constexpr int L = Lanes<V>::count;
+    static constexpr int kGroup = 64;
+
+    const MaxBlur& p_;
+    const T* weights_;
+    const int64_t run_;
+    int64_t image_ = 0, channel_ = 0, channels_ = 1;
+    // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps.
+    const int64_t x_zero_, blur_zero_, tap_zero_;
+    const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
+    std::vector<Beyond> beyond_;
+    std::vector<std::vector<Share>> shares_;
+    Rows<T> x_, column_maxima_, dense_, column_blur_, stuffed_, spread_, gradient_;
+    Rows<Int<T>> taps_;
+    Buffer<T> out_;
+    Buffer<Int<T>> first_taps_;
+    std::vector<const T*> rows_, seen_, gradients_;
+    std::vector<const Int<T>*> tap_rows_;
+    std::vector<T> row_weights_;
+
+    int kh() const { return K > 0 ? K : p_.kh; }
+    int kw() const { return K > 0 ? K : p_.kw; }
+    int length() const { return K > 0 ? 3 : p_.length; }
+    static int64_t whole(int64_t numbers) { return ceil_div(numbers, L) * L; }
+
+    // `count` pixels of this unit from `at` on, or there.
+    void read_pixels(const void* from, int64_t at, int64_t count, T* to) const {
+        if (!p_.channels_last || run_ == p_.C) return read(from, at, count * run_, to, p_.dtype);
+        for (int64_t k = 0; k < count; k++) read(from, at + k * p_.C, channels_, to + k * run_, p_.dtype);
+    }
+    void write_pixels(const T* from, int64_t count, void* to, int64_t at) const {
+        if (!p_.channels_last || run_ == p_.C) return write(from, count * run_, to, at, p_.dtype);
+        for (int64_t k = 0; k < count; k++) write(from + k * run_, channels_, to, at + k * p_.C, p_.dtype);
+    }
+    // Where row h of this unit starts in a tensor of H x W.
+    int64_t row_at(int64_t h, int64_t H, int64_t W) const {
+        return p_.channels_last ? (image_ * H + h) * W * p_.C + channel_ : ((image_ * p_.C + channel_) * H + h) * W;
+    }
+
+    // Row h of x, -inf past the border.
+    const T* x_row(int64_t h) {
+        return x_.row(h, [&](T* to) { read_pixels(p_.x, row_at(h, p_.H, p_.W), p_.W, to + x_zero_); });
+    }
+    Span rows_of(int64_t d) const { return members(d - p_.ph, p_.dh, kh(), p_.H); }
+    // rows_[r] for the rows r that the maxima of row d look at.
+    Span look_at(int64_t d) {
+        const Span span = rows_of(d);
+        for (int r = span.begin; r < span.end; r++) rows_[r] = x_row(d - p_.ph + int64_t{r} * p_.dh);
+        const int64_t next = d + 1 - p_.ph + int64_t{kh() - 1} * p_.dh;
+        if (next >= 0 && next < p_.H) x_row(next);
+        return span;
+    }
+    // The maxima of row d down the columns, not yet along the row.
+    const T* column_maxima(int64_t d) {
+        return column_maxima_.row(d, [&](T* to) {
+            const Span span = look_at(d);
+            if (span.begin == span.end) return void(std::fill_n(to, x_length_, -INFINITY));
+            for (int64_t k = 0; k < x_length_; k += L) {
+                V best = load<V>(rows_[span.begin] + k);
+                for (int r = span.begin + 1; r < span.end; r++) best = larger(load<V>(rows_[r] + k), best);
+                store(to + k, best);
+            }
+        });
+    }
+    void find_maxima(int64_t d, T* to) {
+        const T* first = column_maxima(d) + x_zero_ - p_.pw * run_;
+        if (d + 1 < p_.H1) column_maxima(d + 1);
+        const int64_t step = p_.dw * run_;
+        for (int64_t k = 0; k < maxima_; k += L) {
+            V best = load<V>(first + k);
+            for (int t = 1; t < kw(); t++) best = larger(load<V>(first + t * step + k), best);
+            store(to + k, best);
+        }
+    }
+    const Int<T>* taps(int64_t d) {
+        return taps_.row(d, [&](Int<T>* to) { find_taps(d, to); });
+    }
+    // The first tap of the largest value; of NaNs the last, as torch.
+    void find_taps(int64_t d, Int<T>* to) {
+        const Span span = look_at(d);
+        const int64_t zero = x_zero_ - p_.pw * run_, step = p_.dw * run_;
+        for (int64_t k = 0; k < maxima_; k += L) {
+            V best = splat<V>(-INFINITY);
+            I tap = load<I>(first_taps_.data() + k) + splat_int<V>(int64_t{span.begin} * kw());
+            for (int r = span.begin; r < span.end; r++) {
+                for (int t = 0; t < kw(); t++) {
+                    const V x = load<V>(rows_[r] + zero + t * step + k);
+                    const I taken = (x > best) | (x != x);
+                    best = taken ? x : best;
+                    tap = taken ? splat_int<V>(r * kw() + t) : tap;
+                }
+            }
+            store(to + tap_zero_ + k, tap);
+        }
+        std::fill_n(to + tap_zero_ + p_.W1 * run_, maxima_ - p_.W1 * run_, -1);
+    }
+
+    // The maxima of output row i's filters, filtered down the columns, with what lies past the border.
+    const T* column_blur(int64_t i) {
+        return column_blur_.row(i, [&](T* to) {
+            int count = 0;
+            for (int u = 0; u < length(); u++) {
+                const int64_t at = i * p_.sh - p_.before + u;
+                const int d = stands_for(static_cast<int>(at), p_.H1);
+                if (d < 0) continue;
+                const T* maxima = dense_.row(at, [&](T* to) { find_maxima(d, to); });
+                seen_[count] = maxima, row_weights_[count++] = weights_[u];
+            }
+            T* zero = to + blur_zero_;
+            for (int64_t k = 0; k < maxima_; k += L) {
+                V sum = splat<V>(0);
+                for (int u = 0; u < count; u++) sum = sum + splat<V>(row_weights_[u]) * load<V>(seen_[u] + k);
+                store(zero + k, sum);
+            }
+            for (const Beyond& b : beyond_) {
+                for (int64_t c = 0; c < run_; c++) zero[b.at * run_ + c] = b.stands_for < 0 ? 0 : zero[b.stands_for * run_ + c];
+            }
+        });
+    }
+    // Every sw-th number.
+    V strided(const T* from) const {
+        V v;
+        if (p_.sw == 1) return load<V>(from);
+        if (p_.sw == 2) {
+            I even;
+            for (int k = 0; k < L; k++) even[k] = 2 * k;
+            return __builtin_shuffle(load<V>(from), load<V>(from + L), even);
+        }
+        for (int k = 0; k < L; k++) v[k] = from[int64_t{k} * p_.sw];
+        return v;
+    }
+    void blur_along(const T* columns) {
+        const T* first = columns + blur_zero_ - p_.before * run_;
+        for (int64_t j = 0; run_ == 1 && j < p_.ow; j += L) {
+            V sum = splat<V>(0);
+            for (int v = 0; v < length(); v++) sum = sum + splat<V>(weights_[v]) * strided(first + v + j * p_.sw);
+            store(out_.data() + j, sum);
+        }
+        for (int64_t j = 0; run_ != 1 && j < p_.ow; j++) {
+            for (int64_t c = 0; c < run_; c += L) {
+                V sum = splat<V>(0);
+                for (int v = 0; v < length(); v++) {
+                    sum = sum + splat<V>(weights_[v]) * load<V>(first + (j * p_.sw + v) * run_ + c);
+                }
+                store(out_.data() + j * run_ + c, sum);
+            }
+        }
+    }
+
+    // The gradient of output row i, with the zeros between that a stride leaves out; 0 is behind as many as are read there.
+    const T* stuffed(int64_t i) {
+        const int64_t zero = blur_zero_ + (length() - 1) * run_;
+        return zero + stuffed_.row(i, [&](T* to) {
+            const int64_t at = row_at(i, p_.oh, p_.ow), step = p_.sw * run_;
+            for (int64_t j = 0; run_ != 1 && j < p_.ow; j++) read_pixels(p_.gradient, at + j * p_.C, 1, to + zero + j * step);
+            if (run_ != 1) return;
+            read_pixels(p_.gradient, at, p_.ow, out_.data());
+            for (int64_t j = 0; j < p_.ow; j++) to[zero + j * p_.sw] = out_[j];
+        });
+    }
+    // The same, spread along the row of maxima by the filter.
+    const T* spread(int64_t i) {
+        return blur_zero_ + spread_.row(i, [&](T* to) {
+            T* zero = to + blur_zero_;
+            const T* given = stuffed(i) + p_.before * run_;
+            if (i + 1 < p_.oh) stuffed(i + 1);
+            for (int64_t k = -blur_zero_; k < blurred_; k += L) {
+                V sum = splat<V>(0);
+                for (int v = 0; v < length(); v++) sum = sum + splat<V>(weights_[v]) * load<V>(given + k - v * run_);
+                store(zero + k, sum);
+            }
+            std::fill(zero + blurred_, std::max(zero + blurred_, zero + maxima_), T(0));
+            for (const Beyond& b : beyond_) {
+                for (int64_t c = 0; b.stands_for >= 0 && c < run_; c++) zero[b.stands_for * run_ + c] += zero[b.at * run_ + c];
+            }
+        });
+    }
+    const T* gradient_row(int64_t d) {
+        return gradient_.row(d, [&](T* to) {
+            to += tap_zero_;
+            std::fill_n(to, maxima_, T(0));
+            for (const Share& share : shares_[d]) {
+                const T* from = spread(share.output);
+                for (int64_t k = 0; k < maxima_; k += L) {
+                    store(to + k, load<V>(to + k) + splat<V>(share.weight) * load<V>(from + k));
+                }
+            }
+        });
+    }
+
+  public:
+    explicit Walk(const MaxBlur& p)
+        : p_(p), weights_(static_cast<const T*>(p.row)), run_(group(p)), x_zero_(whole(p.pw * run_)),
+          blur_zero_(whole(p.before * run_)), tap_zero_(whole(std::max(0, (p.kw - 1) * p.dw - p.pw) * run_)),
+          x_length_(x_zero_ + whole(std::max(int64_t{p.W}, p.W1 + int64_t{p.kw - 1} * p.dw - p.pw) * run_) + L),
+          maxima_(whole(p.W1 * run_)), blurred_(whole((int64_t{p.ow - 1} * p.sw + p.length) * run_)),
+          blur_length_(blur_zero_ + std::max(maxima_, blurred_) + 2 * L * p.sw),
+          tap_length_(tap_zero_ + std::max(maxima_, whole(p.W * run_) + p.pw * run_) + L),
+          x_(reach(p) + 1, x_length_, -INFINITY), column_maxima_(2, x_length_, 0), dense_(p.length, maxima_, 0),
+          column_blur_(2, blur_length_, 0), stuffed_(2, 2 * blur_zero_ + blurred_ + p.length * run_ + L, 0),
+          spread_(p.length / p.sh + 1, blur_length_, 0), gradient_(reach(p) + 1, tap_length_, 0),
+          taps_(reach(p) + 1, tap_length_, -1), out_(whole(std::max(p.W, p.ow) * run_) + L), rows_(p.kh),
+          seen_(p.length), gradients_(p.kh), tap_rows_(p.kh), row_weights_(p.length) {
+        shares_.resize(p.H1);
+        const int reach = (p.ow - 1) * p.sw - p.before + p.length;
+        for (int at = -p.before; at < reach; at++) {
+            if (at < 0 || at >= p.W1) beyond_.push_back({at, stands_for(at, p.W1)});
+        }
+        for (int i = 0; i < p.oh; i++) {
+            for (int u = 0; u < p.length; u++) {
+                const int d = stands_for(i * p.sh - p.before + u, p.H1);
+                if (d >= 0) shares_[d].push_back({i, static_cast<double>(weights_[u])});
+            }
+        }
+        for (int e = 0; e < p.W1; e++) first_taps_.insert(first_taps_.end(), run_, members(e - p.pw, p.dw, p.kw, p.W).begin);
+        first_taps_.resize(maxima_);
+    }
+    int stands_for(int at, int length) const {
+        return at >= 0 && at < length ? at : p_.border == Border::Skip ? -1 : continued(at, length, p_.border);
+    }
+    static int64_t reach(const MaxBlur& p) { return int64_t{p.kh - 1} * p.dh + 1; }
+    static int64_t group(const MaxBlur& p) { return !p.channels_last ? 1 : p.C <= 2 * kGroup ? p.C : kGroup; }
+    static int64_t units(const MaxBlur& p) { return p.N * ceil_div(p.C, group(p)); }
+
+    void enter(int64_t unit) {
+        const int64_t each = ceil_div(p_.C, run_);
+        image_ = unit / each, channel_ = (unit - image_ * each) * run_;
+        channels_ = std::min(run_, p_.C - channel_);
+        for (Rows<T>* rows : {&x_, &column_maxima_, &dense_, &column_blur_, &stuffed_, &spread_, &gradient_}) rows->forget();
+        taps_.forget();
+    }
+    void forward(int64_t i) {
+        const T* columns = column_blur(i);
+        if (i + 1 < p_.oh) column_blur(i + 1);
+        blur_along(columns);
+        write_pixels(out_.data(), p_.ow, p_.y, row_at(i, p_.oh, p_.ow));
+    }
+    // Row h of dx: from the maxima that took one of its values.
+    void backward(int64_t h) {
+        const int64_t next = h + 1 + p_.ph;
+        if (next < p_.H1) taps(next), gradient_row(next);
+        for (int r = 0; r < kh(); r++) {
+            const int64_t d = h + p_.ph - int64_t{r} * p_.dh;
+            gradients_[r] = nullptr;
+            if (d < 0 || d >= p_.H1) continue;
+            tap_rows_[r] = taps(d) + tap_zero_ + p_.pw * run_;
+            gradients_[r] = gradient_row(d) + tap_zero_ + p_.pw * run_;
+        }
+        const int64_t step = p_.dw * run_;
+        for (int64_t k = 0; k < p_.W * run_; k += L) {
+            V sum = splat<V>(0);
+            for (int r = 0; r < kh(); r++) {
+                if (gradients_[r] == nullptr) continue;
+                for (int t = 0; t < kw(); t++) {
+                    const I tap = load<I>(tap_rows_[r] + k - t * step);
+                    sum = sum + (tap == splat_int<V>(r * kw() + t) ? load<V>(gradients_[r] + k - t * step) : splat<V>(0));
+                }
+            }
+            store(out_.data() + k, sum);
+        }
+        write_pixels(out_.data(), p_.W, p_.dx, row_at(h, p_.H, p_.W));
+    }
+};
+
+// Work for about 20 microseconds, in maxima.
+constexpr int64_t kGrain = 16384;
+
+// row(walk, k) for each of the `rows` rows of every unit.
+template <class Walk, class Row>
+void over_rows(const MaxBlur& p, int64_t rows, Row row) {
+    const auto body = [&](int64_t begin, int64_t end) {
+        Walk walk(p);
+        for (int64_t at = begin; at < end; at++) {
+            if (at == begin || at % rows == 0) walk.enter(at / rows);
+            row(walk, at % rows);
+        }
+    };
+    const int64_t count = Walk::units(p) * rows, each = p.W1 * Walk::group(p);
+    const int64_t grain = std::max<int64_t>(rows, kGrain / std::max<int64_t>(1, each));
+    count <= grain ? body(0, count) : torch::stable::parallel_for(0, count, grain, body);
+}
+
+template <class T, int K>
+void forward(const MaxBlur& p) {
+    over_rows<Walk<T, K>>(p, p.oh, [](auto& walk, int64_t i) { walk.forward(i); });
+}
+template <class T, int K>
+void backward(const MaxBlur& p) {
+    over_rows<Walk<T, K>>(p, p.H, [](auto& walk, int64_t h) { walk.backward(h); });
+}
+
+template <class T>
+void run(const MaxBlur& p) {
+    const int known = p.kh == p.kw && p.length == 3 ? p.kh : 0;
+    const bool back = p.gradient != nullptr;
+    if (known == 2) return back ? backward<T, 2>(p) : forward<T, 2>(p);
+    if (known == 3) return back ? backward<T, 3>(p) : forward<T, 3>(p);
+    back ? backward<T, 0>(p) : forward<T, 0>(p);
+}
+
+void run(const MaxBlur& p, const Tensor&) { p.dtype == Dtype::Double ? run<double>(p) : run<float>(p); }
+
+}  // namespace
+}  // namespace poolzoo
+
+STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
+    m.def("max_blur" POOLZOO_MAX_BLUR);
+    m.def("max_blur_backward" POOLZOO_MAX_BLUR_BACKWARD);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
+    m.impl("max_blur", TORCH_BOX(&poolzoo::max_blur<poolzoo::run>));
+    m.impl("max_blur_backward", TORCH_BOX(&poolzoo::max_blur_backward<poolzoo::run>));
+}
