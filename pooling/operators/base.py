@@ -130,11 +130,15 @@ class Downsampler2d(Pool2d):
         `ceil_mode` window reaches past the padding at the far side; and the size to subsample to.
         """
         self.check(x)
-        (ph, pw), (eh, ew), far = self.window.padding, self.window.extent, self.window.overhang(*x.shape[-2:])
+        (ph, pw), (eh, ew), far = (
+            self.window.padding,
+            self.window.extent,
+            self.window.overhang(x.shape[-2], x.shape[-1]),
+        )
         if self.padding_mode == "circular":
             wrapped = self.continued(x, pw, ew - 1 - pw, ph, eh - 1 - ph)
             return wrapped, self.window.unpadded(), (0, 0), self._strided(x)
-        more, size = (max(0, far[0] - ph), max(0, far[1] - pw)), self.window.output_size(*x.shape[-2:])
+        more, size = (max(0, far[0] - ph), max(0, far[1] - pw)), self.window.output_size(x.shape[-2], x.shape[-1])
         if self.padding_mode == "reflect":
             return self.continued(x, pw, pw, ph, ph), self.window.unpadded(), more, size
         return x, self.window, more, size
