@@ -1,12 +1,15 @@
 """The definitions in NumPy: against values worked by hand and against torch's own operators."""
 
 import doctest
+import importlib
+import inspect
+import pkgutil
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pooling import reference
@@ -15,13 +18,30 @@ from tests.pooling.cases import Geometry, geometries
 WINDOW = np.array([[1.0, 3.0], [2.0, 6.0]])[None, None]
 
 
-def integers(geometry: Geometry, times: int = 1) -> torch.Tensor:
-    """Whole numbers, whose sums float32 holds exactly: then torch's result is the rounded true one."""
-    return times * torch.randint(-99, 100, (2, 2, geometry.height, geometry.width)).float()
+def with_ties(*shape: int) -> torch.Tensor:
+    """float32 numbers whose sums round, a good many of them equal."""
+    return torch.randint(-30, 31, shape).float() / 10
 
 
-def test_the_worked_example_of_its_docstring() -> None:
-    assert doctest.testmod(reference) == (0, 2)
+def same_bytes(ours: np.ndarray, theirs: torch.Tensor) -> bool:
+    """The same numbers to the last bit; 0 and -0 are one number."""
+    theirs = theirs.detach().numpy()
+    return ours.dtype == theirs.dtype and (ours + 0.0).tobytes() == (theirs + 0.0).tobytes()
+
+
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(reference.__path__)])
+def test_the_worked_examples(name: str) -> None:
+    given = {"x": reference.EXAMPLE, "np": np}
+    with np.printoptions(precision=4):
+        failed, tried = doctest.testmod(importlib.import_module(f"pooling.reference.{name}"), extraglobs=given)
+    assert failed == 0
+    assert tried > 0
+
+
+def test_every_definition_has_a_worked_example() -> None:
+    functions = [getattr(reference, name) for name in reference.__all__]
+    lacking = [f.__name__ for f in functions if inspect.isfunction(f) and ">>>" not in (f.__doc__ or "")]
+    assert lacking == []
 
 
 @pytest.mark.parametrize(
@@ -63,30 +83,73 @@ def test_the_draw_is_the_first_running_sum_above_the_uniform_number(uniform: flo
 
 
 @given(geometry=geometries())
-def test_max_is_torch_s_bit_for_bit(geometry: Geometry) -> None:
-    x = integers(geometry)  # with ties
-    theirs, indices = F.max_pool2d(x, *geometry.arguments, return_indices=True)
-    assert np.array_equal(reference.max_pool2d(x.numpy(), geometry.window).astype(np.float32), theirs)
-    assert np.array_equal(reference.max_pool2d_indices(x.numpy(), geometry.window), indices)
-    assert np.array_equal(reference.min_pool2d(-x.numpy(), geometry.window).astype(np.float32), -theirs)
+def test_max_is_torch_s_byte_for_byte_forward_and_backward(geometry: Geometry) -> None:
+    x = with_ties(2, 2, geometry.height, geometry.width).requires_grad_()
+    theirs, their_indices = F.max_pool2d(x, *geometry.arguments, return_indices=True)
+    indices = reference.max_pool2d_indices(x.detach().numpy(), geometry.window)
+    assert same_bytes(reference.max_pool2d(x.detach().numpy(), geometry.window), theirs)
+    assert np.array_equal(indices, their_indices)
+    assert same_bytes(reference.min_pool2d(-x.detach().numpy(), geometry.window), -theirs)
+
+    gradient = torch.randn_like(theirs)
+    (dx,) = torch.autograd.grad(theirs, x, gradient)
+    assert same_bytes(reference.argmax_router(gradient.numpy(), indices, x.shape[2:]), dx)
+
+
+def test_the_last_nan_of_a_window_is_its_largest_value() -> None:
+    x = torch.tensor([[1, torch.nan, 2], [torch.nan, 9, 3], [4, 5, 6]]).view(1, 1, 3, 3)
+    theirs, indices = F.max_pool2d(x, 2, 1, return_indices=True)
+    np.testing.assert_array_equal(reference.max_pool2d(x.numpy(), 2, 1), theirs)
+    np.testing.assert_array_equal(reference.max_pool2d_indices(x.numpy(), 2, 1), indices)
 
 
 @given(geometry=geometries(dilations=1), count=st.booleans(), divisor=st.sampled_from([None, 3]))
-def test_avg_is_torch_s_bit_for_bit(geometry: Geometry, count: bool, divisor: int | None) -> None:
-    x = integers(geometry)
+def test_avg_is_torch_s_byte_for_byte_forward_and_backward(
+    geometry: Geometry, count: bool, divisor: int | None
+) -> None:
+    x = torch.randn(2, 2, geometry.height, geometry.width).requires_grad_()
     kernel, stride, padding, _, ceil_mode = geometry.arguments
     theirs = F.avg_pool2d(x, kernel, stride, padding, ceil_mode, count, divisor)
-    ours = reference.avg_pool2d(x.numpy(), geometry.window, count_include_pad=count, divisor_override=divisor)
-    assert np.array_equal(ours.astype(np.float32), theirs)
+    rule = {"count_include_pad": count, "divisor_override": divisor}
+    assert same_bytes(reference.avg_pool2d(x.detach().numpy(), geometry.window, **rule), theirs)
+
+    gradient = torch.randn_like(theirs)
+    (dx,) = torch.autograd.grad(theirs, x, gradient)
+    assert same_bytes(reference.uniform_splitter(gradient.numpy(), x.shape[2:], geometry.window, **rule), dx)
 
 
 @given(height=st.integers(1, 6), width=st.integers(1, 6), out=st.tuples(st.integers(1, 5), st.integers(1, 5)))
-def test_adaptive_bins_are_torch_s_bit_for_bit(height: int, width: int, out: tuple[int, int]) -> None:
-    # Divisible by the rows of any bin and then by its columns, so that no order of dividing rounds.
-    x = 3600.0 * torch.randint(-9, 10, (1, 2, height, width)).float()
-    maximum, average = F.adaptive_max_pool2d(x, out), F.adaptive_avg_pool2d(x, out)
-    assert np.array_equal(reference.adaptive_pool2d(x.numpy(), out, np.max).astype(np.float32), maximum)
-    assert np.array_equal(reference.adaptive_pool2d(x.numpy(), out, np.mean).astype(np.float32), average)
+def test_adaptive_bins_are_torch_s_byte_for_byte_forward_and_backward(
+    height: int, width: int, out: tuple[int, int]
+) -> None:
+    x = with_ties(1, 2, height, width).requires_grad_()
+    maximum, their_indices = F.adaptive_max_pool2d(x, out, return_indices=True)
+    indices = reference.adaptive_max_pool2d_indices(x.detach().numpy(), out)
+    assert same_bytes(reference.adaptive_pool2d(x.detach().numpy(), out, np.max), maximum)
+    assert np.array_equal(indices, their_indices)
+    gradient = torch.randn_like(maximum)
+    (dx,) = torch.autograd.grad(maximum, x, gradient)
+    assert same_bytes(reference.argmax_router(gradient.numpy(), indices, x.shape[2:]), dx)
+
+    assume(out != (1, 1))  # torch takes its mean, whose sum has another order, for a single bin
+    average = F.adaptive_avg_pool2d(x, out)
+    (dx,) = torch.autograd.grad(average, x, gradient)
+    assert same_bytes(reference.adaptive_avg_pool2d(x.detach().numpy(), out), average)
+    assert same_bytes(reference.adaptive_avg_pool2d_backward(gradient.numpy(), x.shape[2:]), dx)
+
+
+@given(geometry=geometries(dilations=1, ceil_modes=(False,)))
+def test_max_unpool_is_torch_s_byte_for_byte_forward_and_backward(geometry: Geometry) -> None:
+    kernel, stride, padding, *_ = geometry.arguments
+    size = (geometry.height, geometry.width)
+    y, indices = F.max_pool2d(torch.randn(2, 2, *size), kernel, stride, padding, return_indices=True)
+    y.requires_grad_()
+    theirs = F.max_unpool2d(y, indices, kernel, stride, padding, output_size=size)
+    assert same_bytes(reference.max_unpool2d(y.detach().numpy(), indices.numpy(), size), theirs)
+
+    gradient = torch.randn_like(theirs)
+    (dy,) = torch.autograd.grad(theirs, y, gradient)
+    assert same_bytes(reference.max_unpool2d_backward(gradient.numpy(), indices.numpy()), dy)
 
 
 def test_adaptive_bins_cover_the_axis_and_are_never_empty() -> None:
