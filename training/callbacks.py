@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datamodules.transforms import normalise
 from evaluation.efficiency import evaluating
 from models import placed
+from pooling.operators.base import logged
 from training import pictures
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,42 @@ class RunClock(Callback):
             self.images += len(batch[0]) * trainer.world_size
             self.batch_seconds += now - self.last
         self.last = now
+
+
+class OperatorLog(Callback):
+    """Before training and after each epoch: what the operators have learned, as scalars `pooling/SITE/PARAMETER`."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step == 0:
+            self.write(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.write(trainer, pl_module)
+
+    def write(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        numbers = learned_parameters(task.net)  # pyright: ignore[reportArgumentType]
+        for logger in trainer.loggers if numbers else ():
+            logger.log_metrics(numbers, step=trainer.global_step)
+
+
+def learned_parameters(net: nn.Module) -> dict[str, float]:
+    """`pooling/SITE/PARAMETER` for each number that an operator logs; for one per channel its mean, min and max.
+
+    An operator away from the sites, such as the head, goes by its module's name.
+    """
+    found: dict[str, float] = {}
+    places = {inner: site for site, module in placed(net).items() for inner in module.modules()}
+    for path, module in net.named_modules():
+        if not getattr(module, "operator", ""):
+            continue
+        for name, value in logged(module).items():
+            tag = f"pooling/{places.get(module, path)}/{name}"
+            value = value.detach().float()
+            if value.numel() == 1:
+                found[tag] = value.item()
+            else:
+                found |= {f"{tag}/{each}": getattr(value, each)().item() for each in ("mean", "min", "max")}
+    return found
 
 
 class SitePictures(Callback):

@@ -41,11 +41,23 @@ OPTIMIZERS = {name: signature_options(function) for name, function in FUNCTIONS.
 
 
 def build(net: nn.Module, name: str, **options: Any) -> torch.optim.Optimizer:
-    """The optimizer of a network. Biases, normalisation and other vectors and scalars have no weight decay."""
+    """The optimizer of a network.
+
+    No weight decay for biases, normalisation and other vectors and scalars, and for what a module's `no_weight_decay`
+    names (a tuple or, as timm has it, a method).
+    """
     weight_decay = options.get("weight_decay", OPTIMIZERS[name]["weight_decay"].default)
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+    parameters = {key: parameter for key, parameter in net.named_parameters() if parameter.requires_grad}
+    kept = _without_decay(net)
+    decayed = [parameter for key, parameter in parameters.items() if parameter.dim() > 1 and key not in kept]
+    others = [parameter for key, parameter in parameters.items() if parameter.dim() <= 1 or key in kept]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return FUNCTIONS[name]([group for group in groups if group["params"]], **options)
+
+
+def _without_decay(net: nn.Module) -> set[str]:
+    found: set[str] = set()
+    for prefix, module in net.named_modules():
+        own: Any = getattr(module, "no_weight_decay", ())
+        found.update(f"{prefix}.{name}".lstrip(".") for name in (own if isinstance(own, tuple) else own()))
+    return found

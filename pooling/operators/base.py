@@ -18,6 +18,17 @@ PaddingMode = Literal["zeros", "reflect", "circular"]
 Native = Literal["max", "avg", "conv"]
 
 
+def logged(operator: nn.Module) -> dict[str, Tensor]:
+    """What is worth watching while an operator learns, by name: what its method `logged()` returns, where it has one.
+
+    Otherwise its own parameters, not those of modules inside it. Where a parameter stands behind a constraint, what
+    comes of it is worth watching: p = 1 + softplus(theta), not theta.
+    """
+    if hasattr(operator, "logged"):
+        return operator.logged()  # pyright: ignore[reportCallIssue]
+    return dict(operator.named_parameters(recurse=False))
+
+
 class Pool2d(nn.Module):
     """The part common to windowed operators and downsamplers: a checked window and a padding mode.
 
@@ -27,6 +38,7 @@ class Pool2d(nn.Module):
     """
 
     operator: str = ""
+    no_weight_decay: tuple[str, ...] = ()  # parameters whose zero means nothing, by name
 
     def __init__(
         self,
@@ -173,6 +185,7 @@ class GlobalPool2d(nn.Module):
     """
 
     operator: str = ""
+    no_weight_decay: tuple[str, ...] = ()
 
     def __init__(self, channels: int, features_per_channel: int = 1) -> None:
         super().__init__()

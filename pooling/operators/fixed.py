@@ -114,6 +114,8 @@ class LpPool2d(WindowPool2d):
         learn_p: learn p = 1 + softplus(theta), one per layer or per channel.
     """
 
+    no_weight_decay = ("theta",)
+
     def __init__(
         self,
         *,
@@ -137,6 +139,9 @@ class LpPool2d(WindowPool2d):
     def p(self) -> float | Tensor:
         """The order in force: a number or, where learned, a tensor of shape () or (C, 1, 1)."""
         return self.fixed_p if self.theta is None else 1 + F.softplus(self.theta)
+
+    def logged(self) -> dict[str, Tensor]:
+        return {"p": self.p} if isinstance(self.p, Tensor) else {}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.lp_pool2d(x, window, p=self.p, normalize=self.normalize)
@@ -174,6 +179,8 @@ class MixedPool2d(WindowPool2d):
         per: one a per layer or per channel, where it is learned or random.
     """
 
+    no_weight_decay = ("theta",)
+
     def __init__(
         self,
         *,
@@ -198,6 +205,9 @@ class MixedPool2d(WindowPool2d):
         count = self.shape[0] if self.shape else 1
         return (philox.uniform(philox.draw_seed(device), count) < 0.5).float().view(self.shape)
 
+    def logged(self) -> dict[str, Tensor]:
+        return {} if self.theta is None else {"a": self.theta.sigmoid()}
+
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.mixed_pool2d(x, window, a=self.share(x.device))
 
@@ -212,6 +222,8 @@ class GeMPool2d(WindowPool2d):
         eps: values below it count as it, and get no gradient.
         learn_p: learn p = softplus(theta), one per layer or per channel.
     """
+
+    no_weight_decay = ("theta",)
 
     def __init__(
         self,
@@ -234,6 +246,9 @@ class GeMPool2d(WindowPool2d):
         """The exponent in force: a number or, where learned, a tensor of shape () or (C, 1, 1)."""
         return self.fixed_p if self.theta is None else F.softplus(self.theta)
 
+    def logged(self) -> dict[str, Tensor]:
+        return {"p": self.p} if isinstance(self.p, Tensor) else {}
+
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.gem_pool2d(x, window, p=self.p, eps=self.eps)
 
@@ -247,6 +262,8 @@ class LogSumExpPool2d(WindowPool2d):
         r: sharpness, in units of 1 / activation; the starting point where it is learned.
         learn_r: learn r, one per layer or per channel.
     """
+
+    no_weight_decay = ("r",)
 
     def __init__(
         self,
@@ -297,6 +314,8 @@ class AdaPool2d(WindowPool2d):
     Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
     """
 
+    no_weight_decay = ("theta",)
+
     def __init__(self, *, channels: int | None = None, **geometry) -> None:
         super().__init__(**geometry)
         self.theta = nn.Parameter(torch.zeros(per_shape("channel", channels, "ada")))
@@ -305,6 +324,9 @@ class AdaPool2d(WindowPool2d):
     def b(self) -> Tensor:
         """The share of edscw in force, (C, 1, 1)."""
         return self.theta.sigmoid()
+
+    def logged(self) -> dict[str, Tensor]:
+        return {"b": self.b}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.ada_pool2d(x, window, b=self.b)

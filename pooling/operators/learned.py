@@ -26,6 +26,8 @@ class ScaledSubsample2d(WindowPool2d):
     Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
     """
 
+    no_weight_decay = ("scale", "bias")
+
     def __init__(self, *, channels: int | None = None, **geometry) -> None:
         super().__init__(**geometry)
         count = needed_channels(self.operator, channels)

@@ -121,10 +121,15 @@ class OrdinalPool2d(WindowPool2d):
         per: one theta per layer or per channel.
     """
 
+    no_weight_decay = ("theta",)
+
     def __init__(self, *, per: Per = "layer", channels: int | None = None, **geometry) -> None:
         super().__init__(**geometry)
         kh, kw = self.window.kernel_size
         self.theta = nn.Parameter(torch.zeros(*per_shape(per, channels, "ordinal")[:1], kh * kw))
+
+    def logged(self) -> dict[str, Tensor]:
+        return {f"w{rank}": weight for rank, weight in enumerate(self.theta.softmax(dim=-1).unbind(dim=-1), start=1)}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         table = ranks.renormalised(self.theta.softmax(dim=-1))
