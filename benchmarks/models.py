@@ -7,13 +7,14 @@ benchmarks/results/models-ENVIRONMENT.csv.
 
 import argparse
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
 from torch import nn
 
 import models
+import pooling
 from benchmarks.timing import RESULTS, environment_name, interleaved
 
 OPERATORS = ("max", "stochastic", "soft", "blur", "aps")
@@ -32,7 +33,7 @@ def torchvisions(name: str) -> nn.Module | None:
     return torchvision.models.get_model(title.format(backbone="resnet50"), weights=None, **options.get(name, {}))
 
 
-def networks(name: str, size: int) -> dict[str, nn.Module]:
+def networks(name: str, size: int, operators: Sequence[str] = OPERATORS) -> dict[str, nn.Module]:
     """The networks to time beside each other, all for images of one size; an operator that cannot stand is left out."""
     classes = 21 if models.info(name).task == "segmentation" else 1000
     common = {"num_classes": classes, "image_size": size, "stem": "paper"}
@@ -42,7 +43,7 @@ def networks(name: str, size: int) -> dict[str, nn.Module]:
         # A max pool's branches, and so its time, depend on the values.
         theirs.load_state_dict(found["native"].state_dict())
         found["torchvision"] = theirs
-    return found | {operator: models.create(name, pooling=operator, **common) for operator in OPERATORS}
+    return found | {operator: models.create(name, pooling=operator, **common) for operator in operators}
 
 
 def forward(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
@@ -64,10 +65,10 @@ def forward_backward(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
     return call
 
 
-def measure(name: str, size: int, batch: int, rounds: int) -> list[Row]:
+def measure(name: str, size: int, batch: int, rounds: int, operators: Sequence[str] = OPERATORS) -> list[Row]:
     """The rows of one backbone; twice the rounds for native against torchvision, whose ratio is the closest call."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    nets = {key: net.to(device) for key, net in networks(name, size).items()}
+    nets = {key: net.to(device) for key, net in networks(name, size, operators).items()}
     x = torch.rand(batch, 3, size, size, device=device)
     rows: list[Row] = []
     for mode, caller in (("forward", forward), ("forward+backward", forward_backward)):
@@ -93,10 +94,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--size", type=int, help="side of the images; the backbone's usual one by default")
+    parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
     arguments = parser.parse_args()
+    pooling.plugins.load(arguments.plugins)
+    theirs = [
+        name for kind in ("reducer", "downsampler") for name in pooling.names(kind) if not pooling.info(name).ours
+    ]
     rows: list[Row] = []
     for name in arguments.models:
-        of_this = measure(name, arguments.size or models.info(name).image_size, arguments.batch, arguments.rounds)
+        size = arguments.size or models.info(name).image_size
+        of_this = measure(name, size, arguments.batch, arguments.rounds, (*OPERATORS, *theirs))
         rows += of_this
         for mode in ("forward", "forward+backward"):
             cells = [f"{network} {ratio}" for *_, its, network, _, ratio, _ in of_this if its == mode]

@@ -16,7 +16,8 @@ from pooling.options import did_you_mean
 
 # Arguments that hold a path: Hydra's grammar would trip over spaces, commas and equal signs in them.
 PATHS = re.compile(
-    r"^(run|checkpoint|resume|runs|output|data\.root|model\.weights|images(?==[^\[]))=(?!['\"])(.*)$", re.DOTALL
+    r"^(run|checkpoint|resume|runs|output|data\.root|model\.weights|(?:images|plugins)(?==[^\[]))=(?!['\"])(.*)$",
+    re.DOTALL,
 )
 INTERRUPTED = 130
 
@@ -153,6 +154,18 @@ def sweep_folder(arguments: list[str]) -> Path:
     return Path(given[-1] if given else "runs") / "sweeps" / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}")
 
 
+def load_plugins(arguments: list[str]) -> None:
+    """The files of `plugins=[mine.py]`: before the config is composed, so that their operators are choices in it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from pooling import plugins
+
+    given = [argument for argument in arguments if re.match(r"\+{0,2}plugins=", argument)]
+    for override in OverridesParser.create().parse_overrides(given):
+        value = override.value()
+        plugins.load(value if isinstance(value, list) else [str(value)])
+
+
 def _run_hydra(config_name: str, function: Function, sweep: Path, show_stack: bool) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -164,6 +177,7 @@ def _run_hydra(config_name: str, function: Function, sweep: Path, show_stack: bo
     # Hydra's own report of an error is several lines; full errors reach `one_line_errors` instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ["POOLZOO_SWEEP"] = str(sweep)
+    load_plugins(sys.argv[1:])
     register_groups()
     failure: list[Exception] = []
 

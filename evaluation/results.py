@@ -15,7 +15,16 @@ NAMES = ("data", "model", "head", "pooling")
 MAIN = ("accuracy", "mean_iou")  # by task; a result has one of them
 NOT_FIGURES = (*NAMES, "seed", "versions")
 # Settings that do not change what a run is meant to measure.
-NEUTRAL = ("seed", "resume", "runs", "data.root", "trainer.accelerator", "trainer.devices", "trainer.threads")
+NEUTRAL = (
+    "seed",
+    "resume",
+    "runs",
+    "plugins",
+    "data.root",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.threads",
+)
 
 
 class Run(NamedTuple):

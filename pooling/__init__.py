@@ -4,12 +4,13 @@
     pooling.functional.soft_pool2d(x, 3, 2, 1)                    # a function
     pooling.reference.soft_pool2d(x_numpy, 3, 2, 1)               # the definition
     pooling.names(), pooling.info("soft")                         # the catalogue
+    pooling.plugins.load(["mine.py"])                             # your own, in the same registry
     with pooling.backend("composite"): ...                        # "auto", "native" or "composite"
 
 Needs torch and numpy only.
 """
 
-from pooling import functional, reference
+from pooling import functional, plugins, reference
 from pooling.dispatch import backend
 from pooling.geometry import Window
 from pooling.operators import Downsampler2d, GlobalPool2d, WindowPool2d
@@ -26,6 +27,7 @@ __all__ = [
     "functional",
     "info",
     "names",
+    "plugins",
     "reference",
     "register",
 ]

@@ -40,6 +40,11 @@ class Operator:
     random: bool
 
     @property
+    def ours(self) -> bool:
+        """Whether it is part of this package, not of a user's plugin."""
+        return self.cls.__module__.startswith("pooling.")
+
+    @property
     def native(self) -> tuple[str, ...]:
         return native_devices(self.name)
 
@@ -58,7 +63,9 @@ def register(
     if kind not in KINDS:
         raise ValueError(f"pooling {name!r}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if (kind, name) in _operators:
-        raise ValueError(f"pooling {name!r} is registered already, by {_operators[kind, name].cls.__qualname__}")
+        raise ValueError(
+            f"pooling {name!r} is registered already, by {_operators[kind, name].cls.__qualname__}; choose another name"
+        )
 
     def decorate(cls: Module) -> Module:
         options = signature_options(cls, without=COMMON)
@@ -81,11 +88,18 @@ def _checking_options(init: Callable[..., None], owner: str, options: dict[str, 
     return checked_init
 
 
+def _known() -> dict[tuple[str, str], Operator]:
+    from pooling import plugins  # which registers here
+
+    plugins.discover()
+    return _operators
+
+
 def names(kind: str | None = None) -> list[str]:
     """The registered names, of one kind or of all, in the order of registration."""
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    return list(dict.fromkeys(n for k, n in _operators if kind in (None, k)))
+    return list(dict.fromkeys(n for k, n in _known() if kind in (None, k)))
 
 
 def info(name: str, kind: str | None = None) -> Operator:
@@ -94,7 +108,7 @@ def info(name: str, kind: str | None = None) -> Operator:
     Raises:
         ValueError: no operator of that name; the message suggests the nearest.
     """
-    found = [operator for k in KINDS if (operator := _operators.get((k, name))) and kind in (None, k)]
+    found = [operator for k in KINDS if (operator := _known().get((k, name))) and kind in (None, k)]
     if not found:
         what = {None: "pooling", "global": "head"}.get(kind, f"pooling of kind {kind!r}")
         raise ValueError(

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 # Tests import their helpers as `tests.pooling.cases`, however pytest was started.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from pooling import plugins
 from tests.commands import run, train  # noqa: F401  (fixtures)
 
 settings.register_profile(
@@ -21,6 +22,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("reproducible")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    what = {"metavar": "FILE", "help": "operators of your own, to be tested too"}
+    parser.addoption("--plugins", dest="operator_files", action="append", default=[], **what)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        plugins.load(config.getoption("operator_files"))
+    except (ValueError, OSError) as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(autouse=True)

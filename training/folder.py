@@ -9,6 +9,7 @@ import logging
 import logging.handlers
 import platform
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import yaml
 import models
 import pooling as operators
 from evaluation.run import unused
+from pooling import plugins
 from pooling.options import Option
 
 log = logging.getLogger(__name__)
@@ -147,19 +149,46 @@ def checked_config(config: Any, source: Path) -> dict[str, Any]:
     return config
 
 
+def load_plugins(config: dict[str, Any], folder: Path | None, given: Sequence[str]) -> None:
+    """The plugins that a trained network needs: those given or, in a run's folder, those that its config names.
+
+    A file that somebody sent can thus not have code run: neither a checkpoint alone nor a file inside the folder.
+
+    Raises:
+        FileNotFoundError, ValueError: one that has gone, or that must be given.
+    """
+    recorded = [Path(file) for file in config.get("plugins") or ()]
+    if given:
+        plugins.load(given)
+        return
+    for file in recorded:
+        instead = f"plugins=[{file.name}]"
+        if folder is None or not file.is_absolute() or file.is_relative_to(folder.resolve()):
+            raise ValueError(f"this was made with the plugin {str(file)!r}; if you trust it, say so: {instead}")
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"the plugin {str(file)!r} that this run was made with is gone; say where it is now: {instead}"
+            )
+    plugins.load(recorded)
+
+
 def resumed_config(folder: Path, overrides: list[str], config: dict[str, Any]) -> dict[str, Any]:
-    """The config of the run to go on with; of the user's overrides only those of `trainer` and `runs` apply.
+    """The config of the run to go on with; of the user's overrides only those of `trainer`, `runs` and `plugins`
+    apply.
 
     Raises:
         ValueError: an override that would make it another run.
     """
     saved = read_config(folder)
+    load_plugins(saved, folder, config["plugins"])
+    if config["plugins"]:
+        saved["plugins"] = config["plugins"]
     for override in overrides:
         key = override.split("=")[0].lstrip("+~")
         if key.startswith("trainer."):
             name = key.removeprefix("trainer.")
             saved["trainer"][name] = config["trainer"][name]
-        elif key not in ("resume", "runs"):
+        elif key not in ("resume", "runs", "plugins"):
             raise ValueError(
                 f"{override}: a resumed run keeps its settings; only settings like trainer.max_epochs=30 can change"
             )

@@ -13,6 +13,7 @@ from evaluation.cam_measure import STRIPS
 from evaluation.efficiency import flops, parameters
 from evaluation.pictures import draw
 from evaluation.run import Evaluation, Progress, check_evaluation, evaluate, predictor, write_json
+from pooling import plugins
 from training import checkpoints, pictures
 from training.build import build_data, build_net
 from training.callbacks import RunClock, RunLogger
@@ -36,7 +37,8 @@ def train(config: dict[str, Any], progress: Progress | None = None) -> tuple[Pat
 
     Args:
         config: the resolved settings of conf/train.yaml: data, model, pooling, head, optimizer, scheduler, trainer,
-            evaluation (each a dictionary), seed, label_smoothing, runs and resume (a folder to go on in, or None).
+            evaluation (each a dictionary), seed, label_smoothing, runs, resume (a folder to go on in, or None) and
+            plugins (files with operators).
         progress: called with (images seen, images in all) during the evaluation at the end.
 
     Returns:
@@ -47,6 +49,7 @@ def train(config: dict[str, Any], progress: Progress | None = None) -> tuple[Pat
         LossNotFinite: the loss became NaN. Interrupted: Ctrl-C. Either leaves the checkpoints of the last good epoch.
     """
     check_settings(config)
+    config = config | {"plugins": plugins.load(config.get("plugins") or ())}
     with RunLog() as run_log:
         data = build_data(config["data"], config["seed"])
         seed_all(config["seed"])

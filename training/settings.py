@@ -8,7 +8,7 @@ from training.schedulers import SCHEDULERS
 from training.testing import device
 
 GROUPS = ("data", "model", "pooling", "head", "optimizer", "scheduler", "trainer", "evaluation")
-VALUES = ("seed", "label_smoothing", "resume", "runs")
+VALUES = ("seed", "label_smoothing", "resume", "runs", "plugins")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 LEAST = {"max_epochs": 1, "devices": 1, "patience": 0, "limit_batches": 1, "threads": 1}
 

@@ -1,6 +1,7 @@
 """Evaluation of a checkpoint: of a run's best one, or of any file."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from evaluation import efficiency, report
 from evaluation.run import Evaluation, Progress, evaluate, preparer
 from training import checkpoints
 from training.build import build_data, build_net
-from training.folder import checked_config, labels, read_config, versions
+from training.folder import checked_config, labels, load_plugins, read_config, versions
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Trained(NamedTuple):
     folder: Path
 
 
-def load_trained(run: str | None, checkpoint: str | None, accelerator: str) -> Trained:
+def load_trained(run: str | None, checkpoint: str | None, accelerator: str, plugins: Sequence[str] = ()) -> Trained:
     """The network of a run's best checkpoint, or of a checkpoint file, in evaluation mode.
 
     Raises:
@@ -41,11 +42,13 @@ def load_trained(run: str | None, checkpoint: str | None, accelerator: str) -> T
         folder = Path(run)
         config = read_config(folder)
         file = folder / "checkpoints" / "best.ckpt"
+        load_plugins(config, folder, plugins)
         state = checkpoints.read(file)
     else:
         file = Path(str(checkpoint))
         state = checkpoints.read(file)
         config = checked_config(state["config"], file)
+        load_plugins(config, None, plugins)
         folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
     try:
         data = build_data(config["data"], config["seed"])
@@ -83,7 +86,7 @@ def _trained(config: dict[str, Any]) -> Trained:
         return load_weighted(config)
     if kept := [group for group in ("data", "pooling", "head") if config.get(group) is not None]:
         raise ValueError(f"{', '.join(kept)} cannot be chosen here: what was trained keeps its data, pooling and head")
-    return load_trained(config["run"], config["checkpoint"], config["accelerator"])
+    return load_trained(config["run"], config["checkpoint"], config["accelerator"], config["plugins"])
 
 
 def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None) -> tuple[report.Written, Evaluation]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+import pooling
 from pooling import reference
 from pooling.geometry import Window
 from tests.pooling.cases import Case
@@ -271,3 +272,23 @@ DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ).reshape(len(x), -1),
     ("global", "spp"): lambda module, case, x, window, uniforms: reference.spatial_pyramid(x, case.option("levels")),
 }
+
+
+def of_members(module, case, x, window, uniforms):
+    return reference.pool2d(x, window, module.definition)
+
+
+def of_dense(module, case, x, window, uniforms):
+    return module.definition(dense(case, x, window))
+
+
+def of_map(module, case, x, window, uniforms):
+    return module.definition(x)
+
+
+# A plugin's class may carry its own: of a window's members, of a downsampler's dense map, of a head's map.
+OWN = {"reducer": over_windows(of_members), "downsampler": of_dense, "global": of_map}
+for kind, define in OWN.items():
+    for name in pooling.names(kind):
+        if hasattr(pooling.info(name, kind).cls, "definition"):
+            DEFINITIONS[kind, name] = define
