@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.command import one_line_errors
+from pooling import plugins
 
 DESCRIPTION = """The zoo as a table; with a NAME the sites of one network.
 
@@ -21,8 +22,10 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="arguments of models.create")
     parser.add_argument("--markdown", action="store_true", help="print the zoo as docs/models.md has it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the resolution along the network")
+    parser.add_argument("--plugins", nargs="+", default=[], metavar="FILE", help="files with operators of your own")
     arguments = parser.parse_intermixed_args()
     with one_line_errors(show_stack=False):
+        plugins.load(arguments.plugins)
         if arguments.name is None:
             if arguments.plot:
                 raise ValueError("--plot needs a NAME: python -m models resnet50 --plot FILE.png")

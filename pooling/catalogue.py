@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from pooling import reference, registry
-from pooling.dispatch import NATIVE_OPERATORS
 from pooling.operators.base import GlobalPool2d
 from pooling.options import Option, accepts
 from pooling.registry import Operator
@@ -34,7 +33,7 @@ def operators(plugins: bool = True) -> list[Operator]:
 
 def cells(operator: Operator) -> list[str]:
     """A row of the table, in the order of `COLUMNS`."""
-    facts = (operator.learnable, operator.random, operator.name in NATIVE_OPERATORS)
+    facts = (operator.learnable, operator.random, operator.compiled)
     return [
         operator.name,
         operator.kind,
@@ -191,7 +190,7 @@ def description(operator: Operator, **options: Any) -> str:
     """Everything about one operator, as text."""
     facts = [word for word, fact in (("learns", operator.learnable), ("random", operator.random)) if fact]
     devices = ", ".join(operator.native)
-    if operator.name in NATIVE_OPERATORS:
+    if operator.compiled:
         facts.append(f"native for {devices}" if devices else "native, not built here: python -m pooling.kernels.build")
     parts = [f"{operator.name} ({', '.join([operator.kind, *facts])})", operator.paper]
     parts += ["", inspect.getdoc(operator.cls) or "", ""]

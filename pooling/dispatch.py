@@ -37,26 +37,23 @@ def backend(name: str) -> Iterator[None]:
         _chosen[0] = before
 
 
-def native_devices(operator: str) -> tuple[str, ...]:
-    """The devices for which a registered operator has a compiled kernel at hand."""
-    return tuple(native.LOADED.variants) if operator in NATIVE_OPERATORS else ()
-
-
-def uses_native(name: str, x: Tensor, supported: bool = True) -> bool:
-    """Whether the compiled operator computes this call.
+def uses_native(name: str, x: Tensor, supported: bool = True, reducer: str | None = None) -> bool:
+    """Whether the compiled operator computes this call; `reducer` tells where it may be a plugin's.
 
     Raises:
         RuntimeError: the native backend is demanded and does not take it.
     """
     if _chosen[0] == "composite":
         return False
-    if supported and native.available(x):
+    if supported and native.available(x, reducer):
         return True
     if _chosen[0] == "native":
-        reason = native.LOADED.missing.get(x.device.type, "it does not take this input, or not under this transform")
+        reason = native.loaded(reducer).missing.get(
+            x.device.type, "it does not take this input, or not under this transform"
+        )
         raise RuntimeError(f"{name}: no native operator for {x.dtype} on {x.device.type}: {reason}")
     if not torch.compiler.is_compiling():
-        native.LOADED.tell(x.device.type)
+        native.loaded(reducer).tell(x.device.type)
     return False
 
 
@@ -77,7 +74,7 @@ def run(
         supported: False where the compiled operator does not cover these arguments.
     """
     size = check(name, x, window)
-    if native_call is not None and uses_native(name, x, supported):
+    if native_call is not None and uses_native(name, x, supported, native_call["reducer"]):
         call = dict(native_call)
         numbers = native.window_numbers(window, size, 0, call.pop("divisor_mode", native.MEMBERS))
         y = native.pool2d(call.pop("reducer"), x if x.dim() == 4 else x.unsqueeze(0), numbers, **call)

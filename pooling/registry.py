@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from pooling.dispatch import native_devices
+from pooling.dispatch import NATIVE_OPERATORS
 from pooling.geometry import Pair
+from pooling.kernels import native
 from pooling.options import Option, check_names, check_option, did_you_mean, signature_options
 
 KINDS = ("reducer", "downsampler", "global", "region", "context", "upsample")
@@ -45,8 +46,13 @@ class Operator:
         return self.cls.__module__.startswith("pooling.")
 
     @property
+    def compiled(self) -> bool:
+        """Whether there is a native reducer for it, built or not; a plugin's class names its `native_reducer`."""
+        return self.name in NATIVE_OPERATORS if self.ours else hasattr(self.cls, "native_reducer")
+
+    @property
     def native(self) -> tuple[str, ...]:
-        return native_devices(self.name)
+        return tuple(native.loaded(getattr(self.cls, "native_reducer", None)).variants) if self.compiled else ()
 
 
 def register(

@@ -8,15 +8,20 @@ struct Kernel {
     void (*forward)(const Call&, Parallel);
     void (*backward)(const Call&, Parallel);
 };
+#ifdef POOLZOO_PLUGIN
+Kernel kernels_3_float(Reducer), kernels_3_double(Reducer);
+constexpr Kernel (*kFind[2][1])(Reducer) = {{kernels_3_float}, {kernels_3_double}};
+#else
 Kernel kernels_0_float(Reducer), kernels_1_float(Reducer), kernels_2_float(Reducer);
 Kernel kernels_0_double(Reducer), kernels_1_double(Reducer), kernels_2_double(Reducer);
+constexpr Kernel (*kFind[2][3])(Reducer) = {{kernels_0_float, kernels_1_float, kernels_2_float},
+                                            {kernels_0_double, kernels_1_double, kernels_2_double}};
+#endif
 
 namespace {
 
 Kernel kernel_of(const Call& call) {
-    const bool wide = call.dtype == Dtype::Double;
-    for (auto find : {wide ? kernels_0_double : kernels_0_float, wide ? kernels_1_double : kernels_1_float,
-                      wide ? kernels_2_double : kernels_2_float}) {
+    for (auto find : kFind[call.dtype == Dtype::Double]) {
         const Kernel kernel = find(call.reducer);
         if (kernel.forward != nullptr) return kernel;
     }
@@ -38,13 +43,13 @@ void run_backward(const Call& call, const Tensor&) { kernel_of(call).backward(ca
 }  // namespace
 }  // namespace poolzoo
 
-STABLE_TORCH_LIBRARY(poolzoo, m) {
+POOLZOO_DEFINE(POOLZOO_LIBRARY, m) {
     m.def("pool2d" POOLZOO_FORWARD);
     m.def("pool2d_forward" POOLZOO_FORWARD);
     m.def("pool2d_backward" POOLZOO_BACKWARD);
 }
 
-STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
+POOLZOO_IMPLEMENT(POOLZOO_LIBRARY, CPU, m) {
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
     m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
     m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));

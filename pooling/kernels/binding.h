@@ -22,6 +22,13 @@
     "SymInt W, bool channels_last, int reducer, int[] window, float[] numbers, bool parameter_gradient) "             \
     "-> (Tensor, Tensor, Tensor)"
 
+// The namespace of the operators in torch.ops; a plugin's library has one of its own.
+#ifndef POOLZOO_LIBRARY
+#define POOLZOO_LIBRARY poolzoo
+#endif
+#define POOLZOO_DEFINE(library, m) STABLE_TORCH_LIBRARY(library, m)
+#define POOLZOO_IMPLEMENT(library, device, m) STABLE_TORCH_LIBRARY_IMPL(library, device, m)
+
 namespace poolzoo {
 
 using torch::headeronly::MemoryFormat;

@@ -4,6 +4,8 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from pooling.kernels import toolchain
 from pooling.kernels.toolchain import BuildError, Variant
@@ -21,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", action="store_true", help="the CUDA driver's threads on the CPU, for tests")
     parser.add_argument("--force", action="store_true", help="build again what is built")
     parser.add_argument("--jobs", type=int, help="compilers at a time (default: the number of processors)")
+    parser.add_argument("--plugins", nargs="+", type=Path, metavar="HEADER", help="reducers of your own, and no other")
     options = parser.parse_args(arguments)
     variants = toolchain.usable_cpu_variants()[:1]
     if options.all:
@@ -28,12 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     architectures = toolchain.cuda_architectures() if options.cuda == "auto" else options.cuda.split(",")
     variants += [Variant("cuda", arch) for arch in architectures if arch != "none"]
     variants += [toolchain.THREADS] if options.threads else []
+    if options.plugins:
+        headers = [header.resolve() for header in options.plugins]
+        try:
+            for header in headers:
+                toolchain.reducers_in(header)
+        except BuildError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        variants = [replace(v, plugin=h) for h in headers for v in variants if v.device in toolchain.PLUGIN_GROUP]
     return max(_build(variant, options.jobs, options.force) for variant in variants)
 
 
 def _build(variant: Variant, jobs: int | None, force: bool) -> int:
     """One library, so that the others are there where its compiler fails."""
-    name = f"native operators for {variant.device} ({variant.arch})"
+    what = "native operators" if variant.plugin is None else str(variant.plugin)
+    name = f"{what} for {variant.device} ({variant.arch})"
     started = time.perf_counter()
     try:
         built = toolchain.build([variant], jobs, force)

@@ -13,9 +13,13 @@ enum class Dtype : int { Float, Double, BFloat16, Half };
     X(Idw) X(Ada) X(Stochastic) X(ShiftedStochastic) X(StochasticExpectation) X(ShiftedExpectation) X(Median)       \
     X(RankDraw) X(RankMean)
 
+// POOLZOO_ADDED lists those of a plugin (POOLZOO_PLUGIN, its header), whose library holds them and no other.
 enum class Reducer : int {
 #define X(name) name,
     POOLZOO_REDUCERS(X)
+#ifdef POOLZOO_PLUGIN
+    POOLZOO_ADDED(X)
+#endif
 #undef X
         Count
 };

@@ -2,6 +2,10 @@
 // instruction set, so that the parts build in parallel.
 #include "cpu.h"
 
+#ifdef POOLZOO_PLUGIN
+#include POOLZOO_PLUGIN
+#endif
+
 namespace poolzoo {
 namespace {
 
@@ -72,7 +76,7 @@ Kernel POOLZOO_NAME(POOLZOO_GROUP, POOLZOO_WIDE)(Reducer reducer) {
         case Reducer::Edscw: return kernel<Edscw>();
         case Reducer::Idw: return kernel<Idw>();
         case Reducer::Ada: return kernel<Ada>();
-#else
+#elif POOLZOO_GROUP == 2
         case Reducer::Stochastic: return kernel<Stochastic>();
         case Reducer::ShiftedStochastic: return kernel<ShiftedStochastic>();
         case Reducer::StochasticExpectation: return kernel<StochasticExpectation>();
@@ -80,6 +84,11 @@ Kernel POOLZOO_NAME(POOLZOO_GROUP, POOLZOO_WIDE)(Reducer reducer) {
         case Reducer::Median: return kernel<Median>();
         case Reducer::RankDraw: return kernel<RankDraw>();
         case Reducer::RankMean: return kernel<RankMean>();
+#else
+#define X(name) \
+    case Reducer::name: return kernel<name>();
+        POOLZOO_ADDED(X)
+#undef X
 #endif
         default: return {nullptr, nullptr};
     }

@@ -4,6 +4,10 @@
 // Compiled as C++ this is a library for tests, "threads": its operators run every thread on the CPU, in poolzoo_threads.
 #include "threads.h"
 
+#ifdef POOLZOO_PLUGIN
+#include POOLZOO_PLUGIN
+#endif
+
 #ifdef POOLZOO_BINDING
 #include "device.h"
 
@@ -12,8 +16,12 @@ namespace {
 
 template <class S>
 Kernel kernel_of(Reducer reducer) {
-    const int group = static_cast<int>(reducer) % kGroups;
-    return group == 0 ? kernels<0, S>(reducer) : group == 1 ? kernels<1, S>(reducer) : kernels<2, S>(reducer);
+    if constexpr (kGroups == 1) {
+        return kernels<0, S>(reducer);
+    } else {
+        const int group = static_cast<int>(reducer) % kGroups;
+        return group == 0 ? kernels<0, S>(reducer) : group == 1 ? kernels<1, S>(reducer) : kernels<2, S>(reducer);
+    }
 }
 
 Kernel kernel_of(const Call& call) {
@@ -56,7 +64,7 @@ void run_backward(const Call& call, const Tensor& like) {
 }  // namespace poolzoo
 
 #ifdef __CUDACC__
-STABLE_TORCH_LIBRARY_IMPL(poolzoo, CUDA, m) {
+POOLZOO_IMPLEMENT(POOLZOO_LIBRARY, CUDA, m) {
 #else
 STABLE_TORCH_LIBRARY(poolzoo_threads, m) {
     m.def("pool2d" POOLZOO_FORWARD);
@@ -106,7 +114,11 @@ Kernel kernels(Reducer reducer) {
     switch (reducer) {
 #define X(name) \
     case Reducer::name: return instances<Reducer::name, name, S>();
+#ifdef POOLZOO_PLUGIN
+        POOLZOO_ADDED(X)
+#else
         POOLZOO_REDUCERS(X)
+#endif
 #undef X
         default: return {};
     }

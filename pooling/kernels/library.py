@@ -1,7 +1,8 @@
 """Loading: which of the built libraries this process uses."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 
@@ -25,25 +26,32 @@ class Loaded:
             )
 
 
-def load() -> Loaded:
-    """Load the best built library for the CPU and, with a GPU at hand, the one for it. Never builds, never raises."""
+def load(plugin: Path | None = None) -> Loaded:
+    """Load the best built library for the CPU and, with a GPU at hand, the one for it. Never builds, never raises.
+
+    Args:
+        plugin: a header whose reducers are wanted, in place of our own.
+    """
     loaded = Loaded()
-    _load_first(loaded, "cpu", toolchain.usable_cpu_variants())
+    _load_first(loaded, "cpu", [replace(variant, plugin=plugin) for variant in toolchain.usable_cpu_variants()])
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
-        _load_first(loaded, "cuda", [toolchain.Variant("cuda", f"sm_{major}{minor}")])
+        _load_first(loaded, "cuda", [toolchain.Variant("cuda", f"sm_{major}{minor}", plugin)])
     return loaded
 
 
 def _load_first(loaded: Loaded, device: str, candidates: list[toolchain.Variant]) -> None:
-    reason = "not built (python -m pooling.kernels.build)"
+    command = "python -m pooling.kernels.build"
+    if candidates[0].plugin is not None:
+        command += f" --plugins {candidates[0].plugin}"
+    reason = f"not built ({command})"
     if device != "cpu" and "cpu" not in loaded.variants:
         loaded.missing[device] = "needs the library for the CPU, which declares the operators"
         return
     for variant in candidates:
         if not variant.built:
             if variant.path.exists():
-                reason = "the library is damaged (python -m pooling.kernels.build)"
+                reason = f"the library is damaged ({command})"
             continue
         try:
             torch.ops.load_library(str(variant.path))

@@ -4,14 +4,17 @@ A reducer that is one member's value (max, a draw) saves one byte per output for
 nothing; the others save their input. A backward pass that is itself differentiated runs on `pooling.composite`.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pooling.geometry import Window
-from pooling.kernels import library, twice
+from pooling.kernels import library, toolchain, twice
 
 # In the order of POOLZOO_REDUCERS in call.h.
 REDUCERS = (
@@ -32,11 +35,66 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 LOADED = library.load()
 
+Composite = Callable[[Tensor, Window, Any], Tensor]
 
-def available(x: Tensor) -> bool:
+
+@dataclass(frozen=True)
+class Plugin:
+    """A reducer from a user's header: where its library is, its number there, and the same in plain PyTorch."""
+
+    header: Path
+    namespace: str
+    number: int
+    loaded: library.Loaded
+    composite: Composite
+
+
+PLUGINS: dict[str, Plugin] = {}
+
+
+def add(header: str | Path, **composites: Composite) -> None:
+    """Take the reducers of a header beside our own: `pool2d` knows their names from here on.
+
+    Args:
+        header: has a struct for each reducer, as in reducers.h, and POOLZOO_REDUCER(Name) after it. It is built by
+            `python -m pooling.kernels.build --plugins HEADER`; until then plain PyTorch computes.
+        composites: for each of them the same in plain PyTorch: (x, window, parameter) -> y, for a backward pass that
+            is itself differentiated.
+
+    Raises:
+        ValueError: a name that is taken, or composites for other reducers than the header's.
+    """
+    header = Path(header).resolve()
+    try:
+        names = toolchain.reducers_in(header)
+    except toolchain.BuildError as error:
+        raise ValueError(str(error)) from error
+    if set(names) != set(composites):
+        raise ValueError(
+            f"{str(header)!r} names {', '.join(names)}, composites are for {', '.join(composites) or 'none'}"
+        )
+    taken = [name for name in names if name in NUMBER or (name in PLUGINS and PLUGINS[name].header != header)]
+    if taken:
+        raise ValueError(f"{str(header)!r}: there is a reducer {taken[0]} already; choose another name")
+    namespace = toolchain.namespace(header)
+    if all(name in PLUGINS and PLUGINS[name].namespace == namespace for name in names):
+        return
+    loaded = library.load(header)
+    for number, name in enumerate(names, start=len(REDUCERS)):
+        PLUGINS[name] = Plugin(header, namespace, number, loaded, composites[name])
+    if loaded.variants:
+        _register(namespace, (*REDUCERS, *names))
+
+
+def loaded(reducer: str | None = None) -> library.Loaded:
+    """The libraries that hold a reducer: a plugin's or, without one, our own."""
+    return PLUGINS[reducer].loaded if reducer in PLUGINS else LOADED
+
+
+def available(x: Tensor, reducer: str | None = None) -> bool:
     """Whether a compiled operator takes this input as things stand."""
     return (
-        x.device.type in LOADED.variants
+        x.device.type in loaded(reducer).variants
         and x.dtype in DTYPES
         and not torch.compiler.is_exporting()
         and not torch._C._are_functorch_transforms_active()
@@ -71,7 +129,7 @@ def pool2d(
     eps: float = 0.0,
     taps: bool = False,
 ) -> Any:
-    """(N, C, H, W) -> (N, C, H', W') by a reducer of REDUCERS; with `taps` also each output's tap number.
+    """(N, C, H, W) -> (N, C, H', W') by a reducer of REDUCERS or PLUGINS; with `taps` also each output's tap number.
 
     Args:
         window: as `window_numbers` gives it.
@@ -86,7 +144,9 @@ def pool2d(
         learned = parameter.to(wide).contiguous()
     else:
         numbers[2] = float(parameter)
-    number = NUMBER[reducer]
+    plugin = PLUGINS.get(reducer)
+    number = NUMBER[reducer] if plugin is None else plugin.number
+    operators = torch.ops.poolzoo if plugin is None else getattr(torch.ops, plugin.namespace)
     differentiable = torch.is_grad_enabled() and (
         x.requires_grad
         or (logits is not None and logits.requires_grad)
@@ -96,13 +156,9 @@ def pool2d(
     if differentiable:
         # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
         keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
-        y, kept = torch.ops.poolzoo.pool2d.default(
-            x, logits, learned, table, seed, number, window, numbers, keep or taps
-        )
+        y, kept = operators.pool2d.default(x, logits, learned, table, seed, number, window, numbers, keep or taps)
     else:
-        y, kept = torch.ops.poolzoo.pool2d_forward.default(
-            x, logits, learned, table, seed, number, window, numbers, taps
-        )
+        y, kept = operators.pool2d_forward.default(x, logits, learned, table, seed, number, window, numbers, taps)
     return (y, kept) if taps else y
 
 
@@ -172,14 +228,17 @@ def _set_up(ctx, inputs, output) -> None:
         ctx.save_for_backward(x, logits, parameter, table, None)
 
 
-def _backward(ctx, gradient, _):
+def _backward(operator, names, ctx, gradient, _):
     x, logits, parameter, table, taps = ctx.saved_tensors
     nothing = (None,) * 5
     if (torch.is_grad_enabled() and gradient.requires_grad) or (torch.is_grad_enabled() and x is not None):
-        name = REDUCERS[ctx.reducer]
-        found = twice.backward(name, gradient, x, logits, parameter, table, taps, ctx.shape, ctx.window, ctx.numbers)
+        name = names[ctx.reducer]
+        plugin = PLUGINS[name].composite if name in PLUGINS else None
+        found = twice.backward(
+            name, plugin, gradient, x, logits, parameter, table, taps, ctx.shape, ctx.window, ctx.numbers
+        )
         return (*found, *nothing)
-    dx, dlogits, dparameter = torch.ops.poolzoo.pool2d_backward.default(
+    dx, dlogits, dparameter = operator(
         gradient, x, logits, parameter, table, taps, ctx.shape[2], ctx.shape[3], ctx.channels_last,
         ctx.reducer, ctx.window, ctx.numbers, ctx.parameter_gradient,
     )  # fmt: skip
@@ -269,11 +328,16 @@ def _max_blur_backward(ctx, gradient):
     return torch.ops.poolzoo.max_blur_backward.default(gradient, x, row, ctx.numbers), None, None
 
 
-def _register() -> None:
-    torch.library.register_fake("poolzoo::pool2d", _fake_forward)
-    torch.library.register_fake("poolzoo::pool2d_forward", _fake_forward)
-    torch.library.register_fake("poolzoo::pool2d_backward", _fake_backward)
-    torch.library.register_autograd("poolzoo::pool2d", _backward, setup_context=_set_up)
+def _register(namespace: str, names: Sequence[str]) -> None:
+    """Fake kernels and autograd for a library's operators, whose reducers have these names in the order of numbers."""
+    torch.library.register_fake(f"{namespace}::pool2d", _fake_forward)
+    torch.library.register_fake(f"{namespace}::pool2d_forward", _fake_forward)
+    torch.library.register_fake(f"{namespace}::pool2d_backward", _fake_backward)
+    backward = functools.partial(_backward, getattr(torch.ops, namespace).pool2d_backward.default, names)
+    torch.library.register_autograd(f"{namespace}::pool2d", backward, setup_context=_set_up)
+
+
+def _register_downsamplers() -> None:
     torch.library.register_fake("poolzoo::polyphase_norms", _fake_norms)
     torch.library.register_fake("poolzoo::polyphase_gather", _fake_gather)
     torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
@@ -285,4 +349,5 @@ def _register() -> None:
 
 
 if LOADED.variants:
-    _register()
+    _register("poolzoo", REDUCERS)
+    _register_downsamplers()

@@ -37,6 +37,10 @@ struct Traits {
     int inputs = 1;               // 2: values and logits
 };
 
+// Names a plugin's reducer, after its definition. Its backward pass is given the values, so neither a saved tap nor
+// the formulas for doing without values are asked for.
+#define POOLZOO_REDUCER(name) static_assert(!name<float>::traits.indexed && !name<float>::traits.ranked);
+
 // A reducer whose members have weights that are known after a first look at them: `look(s, x, logit)`, then
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.
 template <class Self, class V>

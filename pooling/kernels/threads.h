@@ -320,7 +320,11 @@ struct Kernel {
 };
 
 // The instances are compiled in parts, of which each has the reducers whose number leaves `group`.
+#ifdef POOLZOO_PLUGIN
+constexpr int kGroups = 1;
+#else
 constexpr int kGroups = 3;
+#endif
 template <int group, class S>
 Kernel kernels(Reducer reducer);
 

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +35,7 @@ FLAGS = (
 CUDA_FLAGS = "-std=c++20 -O3 --expt-relaxed-constexpr -diag-suppress=1675 -Xcompiler -fPIC,-fvisibility=hidden".split()
 THREADS_FLAGS = "-std=c++20 -O2 -fPIC -fvisibility=hidden -ffp-contract=off -Wall".split()
 GROUPS = (0, 1, 2)  # of the reducers, as cpu.cpp and cuda.cu divide them
+PLUGIN_GROUP = {"cpu": 3, "cuda": 0}
 STORED = ("float", "double", "BFloat16", "Half")
 # From the most capable down; the names are those of torch.backends.cpu.get_cpu_capability().
 INSTRUCTION_SETS = {
@@ -53,14 +55,19 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Variant:
-    """One library: `device` is "cpu", "cuda" or "threads", `arch` an instruction set, "sm_90" or its like, or "cpu"."""
+    """One library: `device` is "cpu", "cuda" or "threads", `arch` an instruction set, "sm_90" or its like, or "cpu".
+
+    `plugin`: the header whose reducers it holds, in place of our own.
+    """
 
     device: str
     arch: str
+    plugin: Path | None = None
 
     @property
     def path(self) -> Path:
-        return cache_folder() / f"{self.device}-{self.arch.lower()}-{fingerprint(self)}.so"
+        name = "" if self.plugin is None else f"{self.plugin.stem}-"
+        return cache_folder() / f"{self.device}-{self.arch.lower()}-{name}{fingerprint(self)}.so"
 
     @property
     def built(self) -> bool:
@@ -97,7 +104,35 @@ def fingerprint(variant: Variant) -> str:
     """What a library depends on, as 16 digits: sources, flags, torch and the processor's family."""
     flags = CUDA_FLAGS if variant.device == "cuda" else [*_flags(variant), *_added_flags()]
     parts = [_sources_hash(), torch.__version__, platform.machine(), *flags]
+    parts += [] if variant.plugin is None else [namespace(variant.plugin)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def reducers_in(plugin: Path) -> list[str]:
+    """The reducers that a header names with POOLZOO_REDUCER(NAME).
+
+    Raises:
+        BuildError: there is no such header, or it names none.
+    """
+    try:
+        found = re.findall(r"^POOLZOO_REDUCER\((\w+)\)", plugin.read_text(), re.MULTILINE)
+    except OSError as error:
+        raise BuildError(f"cannot read {str(plugin)!r}: {error.strerror}") from error
+    if not found:
+        raise BuildError(f"{str(plugin)!r} names no reducer; a line POOLZOO_REDUCER(Name) after its struct does")
+    return found
+
+
+def namespace(plugin: Path) -> str:
+    """Of a plugin's operators in torch.ops: another text is another library, and may stand beside the first."""
+    digest = hashlib.sha256(plugin.read_bytes()).hexdigest()[:12]
+    return f"poolzoo_{re.sub(r'[^a-zA-Z0-9]', '_', plugin.stem)}_{digest}"
+
+
+def _plugin_flags(plugin: Path) -> list[str]:
+    added = " ".join(f"X({name})" for name in reducers_in(plugin))
+    defines = [f'POOLZOO_PLUGIN="{plugin}"', f"POOLZOO_LIBRARY={namespace(plugin)}", f"POOLZOO_ADDED(X)={added}"]
+    return [*(f"-D{define}" for define in defines), f"-I{HERE}"]
 
 
 def _flags(variant: Variant) -> list[str]:
@@ -169,10 +204,14 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
         command = [str(home / "bin" / "nvcc"), *CUDA_FLAGS, f"-arch={variant.arch}", "-DUSE_CUDA"]
     else:
         command = [compiler(), *_flags(variant), *_added_flags(), "-x", "c++"]
+    groups: Sequence[int] = GROUPS
+    if variant.plugin is not None:
+        command += _plugin_flags(variant.plugin)
+        groups = [PLUGIN_GROUP[variant.device]]
     jobs = [([*command, TARGET, *_includes(), "-DPOOLZOO_BINDING", "-c", str(HERE / binding)], folder / "binding.o")]
     jobs += [([*command, TARGET, *_includes(), "-c", str(HERE / other)], folder / f"{other}.o") for other in others]
     for stored in types:
-        for group in GROUPS:
+        for group in groups:
             part = [f"-DPOOLZOO_GROUP={group}", f"-D{define}={stored}", "-c", str(HERE / source)]
             jobs.append(([*command, *part], folder / f"{group}_{stored}.o"))
     return jobs

@@ -14,6 +14,7 @@ BORDER_NAMES = ("zeros", "reflect", "circular", "edge")  # the enum Border
 
 def backward(
     reducer: str,
+    plugin: Callable[[Tensor, Window, Any], Tensor] | None,
     gradient: Tensor,
     x: Tensor | None,
     logits: Tensor | None,
@@ -24,7 +25,11 @@ def backward(
     window: Sequence[int],
     numbers: Sequence[float],
 ) -> tuple[Tensor | None, ...]:
-    """The gradients by x, logits, parameter and table, as functions that autograd can follow."""
+    """The gradients by x, logits, parameter and table, as functions that autograd can follow.
+
+    Args:
+        plugin: the definition in plain PyTorch of a reducer that is not one of ours.
+    """
     if taps is not None and reducer != "Mixed":
         return _scatter(gradient, taps, shape, window), None, None, None
     if taps is not None:
@@ -37,7 +42,10 @@ def backward(
         x = gradient.new_zeros(tuple(shape)).requires_grad_()
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     given: Any = numbers[2] if parameter is None else parameter
-    y = _composite(reducer, _window(window, shape), window, numbers, table)(x.to(wide), logits, given)
+    if plugin is not None:
+        y = plugin(x.to(wide), _window(window, shape), given)
+    else:
+        y = _composite(reducer, _window(window, shape), window, numbers, table)(x.to(wide), logits, given)
     inputs = (x, logits, parameter, table)
     sources = [t for t in inputs if t is not None and t.requires_grad]
     found = torch.autograd.grad(y.to(x.dtype), sources, gradient, create_graph=True, allow_unused=True)
