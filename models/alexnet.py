@@ -1,5 +1,7 @@
 """AlexNet: torchvision's (Krizhevsky 2014, arXiv:1404.5997) and the original (Krizhevsky et al. 2012)."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from models.layers import Rate, after, keeps_positions, local_response_norm
@@ -29,10 +31,18 @@ class AlexNet(nn.Module):
     Shape: (N, in_channels, image_size, image_size) -> (N, num_classes).
     Args:
         dropout: rate before each hidden fully connected layer.
+        pool_size: 3 for pools that overlap, 2 for pools that do not (section 3.4 of the paper of 2012).
     """
 
     def __init__(
-        self, place: Place, *, num_classes: int, in_channels: int, image_size: int, dropout: Rate = 0.5
+        self,
+        place: Place,
+        *,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        dropout: Rate = 0.5,
+        pool_size: Literal[2, 3] = 3,
     ) -> None:
         super().__init__()
         mode = place.padding_mode
@@ -40,17 +50,17 @@ class AlexNet(nn.Module):
         self.features = nn.Sequential(
             conv1,
             after(nn.ReLU(inplace=True), down1),
-            place(Site("pool1", "max", 64, 3, 2)),
+            place(Site("pool1", "max", 64, pool_size, 2)),
             nn.Conv2d(64, 192, 5, padding=2, padding_mode=mode),
             nn.ReLU(inplace=True),
-            place(Site("pool2", "max", 192, 3, 2)),
+            place(Site("pool2", "max", 192, pool_size, 2)),
             nn.Conv2d(192, 384, 3, padding=1, padding_mode=mode),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 256, 3, padding=1, padding_mode=mode),
             nn.ReLU(inplace=True),
             nn.Conv2d(256, 256, 3, padding=1, padding_mode=mode),
             nn.ReLU(inplace=True),
-            place(Site("pool5", "max", 256, 3, 2)),
+            place(Site("pool5", "max", 256, pool_size, 2)),
         )
         self.avgpool, features = place.head("flatten", 256, grid=6)
         self.classifier = classifier(self.avgpool, features, num_classes, dropout)
@@ -68,10 +78,18 @@ class AlexNet2012(nn.Module):
     Shape: (N, in_channels, image_size, image_size) -> (N, num_classes).
     Args:
         dropout: rate before each hidden fully connected layer.
+        pool_size: 3 for pools that overlap, 2 for pools that do not (section 3.4 of the paper of 2012).
     """
 
     def __init__(
-        self, place: Place, *, num_classes: int, in_channels: int, image_size: int, dropout: Rate = 0.5
+        self,
+        place: Place,
+        *,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        dropout: Rate = 0.5,
+        pool_size: Literal[2, 3] = 3,
     ) -> None:
         super().__init__()
         mode = place.padding_mode
@@ -80,18 +98,18 @@ class AlexNet2012(nn.Module):
             conv1,
             after(nn.ReLU(inplace=True), down1),
             local_response_norm(),
-            place(Site("pool1", "max", 96, 3, 2)),
+            place(Site("pool1", "max", 96, pool_size, 2)),
             nn.Conv2d(96, 256, 5, padding=2, padding_mode=mode, groups=2),
             nn.ReLU(inplace=True),
             local_response_norm(),
-            place(Site("pool2", "max", 256, 3, 2)),
+            place(Site("pool2", "max", 256, pool_size, 2)),
             nn.Conv2d(256, 384, 3, padding=1, padding_mode=mode),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 384, 3, padding=1, padding_mode=mode, groups=2),
             nn.ReLU(inplace=True),
             nn.Conv2d(384, 256, 3, padding=1, padding_mode=mode, groups=2),
             nn.ReLU(inplace=True),
-            place(Site("pool5", "max", 256, 3, 2)),
+            place(Site("pool5", "max", 256, pool_size, 2)),
         )
         self.head, features = place.head("flatten", 256, grid=6)
         self.classifier = classifier(self.head, features, num_classes, dropout)

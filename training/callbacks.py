@@ -3,6 +3,7 @@
 import csv
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from datamodules.transforms import normalise
 from evaluation.efficiency import evaluating
@@ -159,6 +161,43 @@ def learned_parameters(net: nn.Module) -> dict[str, float]:
             else:
                 found |= {f"{tag}/{each}": getattr(value, each)().item() for each in ("mean", "min", "max")}
     return found
+
+
+class GradientLog(Callback):
+    """Of each epoch's first batch, the share of the cells before each site that a gradient reaches, as scalars
+    `pooling/SITE/gradient_share`: a quarter where 2x2 windows take their maximum, all of them under an average."""
+
+    def __init__(self) -> None:
+        self.shares: dict[str, float] = {}
+        self.hooks: list[RemovableHandle] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            net: Any = pl_module.net
+            self.hooks = [m.register_forward_pre_hook(self.watch(site)) for site, m in placed(net).items()]
+
+    def watch(self, site: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+        def note(gradient: Tensor) -> None:
+            self.shares[f"pooling/{site}/gradient_share"] = (gradient != 0).float().mean().item()
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            seen = inputs[0].view_as(inputs[0])  # what reaches the map by another branch does not count
+            if seen.requires_grad:
+                seen.register_hook(note)
+            return seen, *inputs[1:]
+
+        return hook
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            for hook in self.hooks:
+                hook.remove()
+            for logger in trainer.loggers:
+                logger.log_metrics(self.shares, step=trainer.global_step)
 
 
 class SitePictures(Callback):

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTh
 
 from datamodules.module import ImageData
 from training import checkpoints
-from training.callbacks import CheckpointConfig, EpochLog, OperatorLog, RunClock, RunLogger, SitePictures
+from training.callbacks import CheckpointConfig, EpochLog, GradientLog, OperatorLog, RunClock, RunLogger, SitePictures
 from training.stability import StabilityLog
 from training.tasks import ImageTask
 
@@ -40,6 +40,7 @@ def make_trainer(
         clock,
         StabilityLog(),
         OperatorLog(),
+        GradientLog(),
         SitePictures(next(data.evaluation_batches("val", 1))[0]),
     ]
     if settings["patience"] is not None:

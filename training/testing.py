@@ -1,14 +1,15 @@
 """Evaluation of a checkpoint: of a run's best one, or of any file."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from datamodules.module import ImageData
 from evaluation import efficiency, report
@@ -105,15 +106,21 @@ def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None
         settings["protocols"] = config["protocols"]
     also = [name for name in ("layers", "cam") if config[name]]
     chosen = {"split": config["split"], "limit": config["limit"]}
-    evaluation = evaluate(trained.net, trained.data, **settings, also=also, **chosen, progress=progress)
+    size, stem = config["size"], config["split"]
+    prepare = preparer(trained.net, trained.data)
+    if size is not None:
+        prepare, stem = _resized(prepare, size, trained.data.task), f"{size}px-{stem}"
+    evaluation = evaluate(
+        trained.net, trained.data, **settings, also=also, **chosen, prepare=prepare, progress=progress
+    )
     names = trained.names
     facts = {
         "title": f"{names['model']} with pooling {names['pooling']} on {names['data']}, {config['split']} split",
-        **trained.source, "head": names["head"], **chosen,
+        **trained.source, "head": names["head"], **chosen, **({} if size is None else {"size": size}),
     }  # fmt: skip
     written = report.write(
-        evaluation, trained.folder / "eval", config["split"], trained.data.class_names, facts,
-        _costs(trained), versions(),
+        evaluation, trained.folder / "eval", stem, trained.data.class_names, facts,
+        _costs(trained, prepare), versions(),
     )  # fmt: skip
     if (trained.folder / "config.yaml").exists():
         log_evaluation(trained.folder, written, evaluation)
@@ -134,10 +141,23 @@ def log_evaluation(folder: Path, written: report.Written, evaluation: Evaluation
                 writer.add_image(f"eval-{stem}/{name}", np.asarray(picture.convert("RGB")), dataformats="HWC")
 
 
-def _costs(trained: Trained) -> dict[str, Any]:
+def _resized(prepare: Callable[[Tensor], Tensor], size: int, task: str) -> Callable[[Tensor], Tensor]:
+    """Images prepared as in training, then enlarged or reduced: the shift protocols count the original's pixels.
+
+    Raises:
+        ValueError: a side that is no positive integer, or masks, which would have to be resized too.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be an integer >= 1, got {size!r}")
+    if task == "segmentation":
+        raise ValueError(f"size={size}: the masks have the data's size; segmentation is evaluated at that")
+    return lambda images: F.interpolate(prepare(images), size=(size, size), mode="bilinear", antialias=True)
+
+
+def _costs(trained: Trained, prepare: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     """At the batch size of training, which the device is known to hold."""
     images, _, _ = next(trained.data.evaluation_batches("test"))
-    batch = preparer(trained.net, trained.data)(images)
+    batch = prepare(images)
     costs = {"parameters": efficiency.parameters(trained.net), "flops": efficiency.flops(trained.net, batch)}
     return costs | {k: v for k, v in efficiency.throughput(trained.net, batch).items() if v is not None}
 

@@ -52,6 +52,23 @@ def test_eval_writes_figures_pictures_and_a_report_and_tensorboard_has_them_too(
     assert {"eval-test/consistency", "eval-test/cam_equivariance"} <= set(tags["scalars"])
 
 
+def test_a_network_is_evaluated_at_another_size_than_it_was_trained_at(run, train):
+    folder = train("head=gap")
+    brief = ("protocols=[crop]", *QUICK)
+    assert run("eval", f"run={folder}", *brief).code == 0
+    for size in (32, 48):
+        outcome = run("eval", f"run={folder}", f"size={size}", *brief)
+        assert outcome.code == 0, outcome.err
+    plain, same, larger = (
+        json.loads((folder / "eval" / f"{stem}.json").read_text()) for stem in ("test", "32px-test", "48px-test")
+    )
+    assert same["figures"] == plain["figures"]
+    assert larger["size"] == 48
+    assert larger["figures"]["loss"]["value"] != plain["figures"]["loss"]["value"]
+    assert larger["efficiency"]["flops"] > 2 * plain["efficiency"]["flops"]
+    assert "size must be an integer >= 1, got 0" in run("eval", f"run={folder}", "size=0", *brief).err
+
+
 def test_what_fails_is_one_line_and_the_rest_is_written(run, train):
     folder = train()
     outcome = run("eval", f"run={folder}", "protocols=[crop,zero]", "evaluation.zero.m=32", *QUICK)

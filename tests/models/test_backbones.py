@@ -104,3 +104,19 @@ def test_an_untrained_polyphase_network_ignores_circular_shifts(backbone, size, 
                 changes[name] = max(changes[name], float((y - shifted).abs().max() / y.abs().max()))
     assert changes["aps"] < 1e-5
     assert changes["native"] > 1e-4
+
+
+def test_a_narrow_vgg_has_the_paper_s_proportions() -> None:
+    with torch.device("meta"):
+        usual, narrow = (models.create("vgg11", num_classes=10, image_size=32, width=width) for width in (64, 8))
+    for one, other in zip(usual.parameters(), narrow.parameters(), strict=True):
+        for n, m in zip(one.shape[:2], other.shape[:2], strict=True):
+            assert n == 8 * m or n == m in (3, 10)  # the image's channels and the classes
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_2012"])
+def test_alexnet_s_pools_overlap_unless_asked_not_to(name) -> None:
+    with torch.device("meta"):
+        nets = [models.create(name), models.create(name, pool_size=2)]
+    pools = [[site.kernel_size for site in models.sites(net) if site.is_pool] for net in nets]
+    assert pools == [[3, 3, 3], [2, 2, 2]]
