@@ -177,6 +177,8 @@ class Place:
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"site {site.name}: {error}") from error
+        if site.follows is not None and isinstance(operator, PolyphasePool2d):
+            operator.follow()
         return _placed(operator, replace(site, operator=choice.name))
 
 

@@ -4,7 +4,7 @@ A windowed operator is a line or two over the *taps* of all windows: a tensor of
 axis walks through a window in row-major order. Inputs are (N, C, H, W) in float32 or float64.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -154,8 +154,8 @@ def stochastic_pool2d(x: Tensor, window: Window, seed: Tensor | None, negatives:
     return floor + torch.where(empty, 0.0, mean)
 
 
-def _ordered_sum(values: Tensor) -> Tensor:
-    """The sum over the leading axis in that order, so that every backend rounds alike."""
+def _ordered_sum(values: Tensor | list[Tensor]) -> Tensor:
+    """The sum over the leading axis, or of a list, in that order, so that every backend rounds alike."""
     total = values[0]
     for value in values[1:]:
         total = total + value
@@ -203,7 +203,8 @@ def lse_pool2d(x: Tensor, window: Window, r: float | Tensor) -> Tensor:
     return torch.where(r == 0, mean + r * spread / 2, torch.where(top.isnan(), top, y))
 
 
-def _normalised(values: Tensor, weights: Tensor, inside: Tensor) -> Tensor:
+def normalised(values: Tensor, weights: Tensor, inside: Tensor) -> Tensor:
+    """Sum of the taps' values over the members of each window, by their weights over the weights' sum."""
     weights = torch.where(inside, weights, 0.0)
     return (weights * torch.where(inside, values, 0.0)).sum(dim=0) / weights.sum(dim=0)
 
@@ -216,7 +217,7 @@ def edscw_pool2d(x: Tensor, window: Window, eps: float) -> Tensor:
 
 def idw_pool2d(x: Tensor, window: Window, eps: float) -> Tensor:
     values, mean = taps(x, window), _member_mean(x, window)
-    return _normalised(values, 1 / ((values - mean).abs() + eps), members(x, window))
+    return normalised(values, 1 / ((values - mean).abs() + eps), members(x, window))
 
 
 def ada_pool2d(x: Tensor, window: Window, b: float | Tensor, eps: float) -> Tensor:
@@ -279,9 +280,7 @@ def filter2d(
     top, left = before
     x = pad2d(x, left, reach[1] - x.shape[3], top, reach[0] - x.shape[2], pad_mode)
     weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
-    # Autocast would lower the filter to half precision, unlike every other pooling.
-    device = x.device.type
-    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+    with full_precision(x.device):
         return F.conv2d(x, weight, stride=stride, groups=channels)
 
 
@@ -299,6 +298,48 @@ def max_blur_pool2d(
     (ph, pw), (eh, ew) = dense.padding, dense.extent
     x = F.pad(x, (pw, maxima[1] + ew - 1 - pw - x.shape[3], ph, maxima[0] + eh - 1 - ph - x.shape[2]), value=-torch.inf)
     return filter2d(max_pool2d(x, dense.unpadded()), torch.outer(row, row), stride, (before, before), size, pad_mode)
+
+
+def adaptive_filter2d(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, stride: tuple[int, int], size: tuple[int, int], pad_mode: str
+) -> Tensor:
+    """A filter of its own at each place for each group of channels: softmax over the taps of conv(x, weight) + bias.
+
+    weight is (G * h * w, C, h, w): the filter has the size of the convolution that predicts it.
+    """
+    (N, C), (h, w), (sh, sw) = x.shape[:2], weight.shape[-2:], stride
+    top, left = (h - 1) // 2, (w - 1) // 2
+    rows, columns = (size[0] - 1) * sh + 1, (size[1] - 1) * sw + 1
+    x = pad2d(x, left, columns + w - 1 - left - x.shape[3], top, rows + h - 1 - top - x.shape[2], pad_mode)
+    logits = F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), stride=stride).to(x.dtype)
+    filters = logits.view(N, groups, h * w, 1, *size).softmax(dim=2)
+    parts = x.view(N, groups, C // groups, *x.shape[2:])
+    taps = (parts[..., i : i + rows : sh, j : j + columns : sw] for i in range(h) for j in range(w))
+    return _ordered_sum([filters[:, :, k] * tap for k, tap in enumerate(taps)]).flatten(1, 2)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Without autocast, which would lower a filter or a product to half precision, unlike every other pooling."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def window_dot(x: Tensor, window: Window, weight: Tensor) -> Tensor:
+    """The inner product of each window with M weightings of its K taps: weight (C or 1, M, K) -> (N, C, M, H', W').
+
+    What lies past the border counts as 0.
+    """
+    (ph, pw), far, (N, C) = window.padding, window.overhang(x.shape[-2], x.shape[-1]), x.shape[:2]
+    weight = weight.to(x.dtype).expand(C, *weight.shape[1:])
+    kernels = weight.reshape(-1, 1, *window.kernel_size)
+    with full_precision(x.device):
+        x = F.pad(x, (pw, far[1], ph, far[0]))
+        y = F.conv2d(x, kernels, stride=window.stride, dilation=window.dilation, groups=C)
+    return y.view(N, C, weight.shape[1], *y.shape[-2:])
 
 
 def polyphase(x: Tensor, stride: tuple[int, int], far_mode: str) -> Tensor:
@@ -322,5 +363,4 @@ def polyphase_norms(components: Tensor, norm: float) -> Tensor:
     size = components.detach().abs().flatten(2)
     if norm == float("inf"):
         return size.amax(dim=2)
-    wide = torch.float32 if size.device.type == "mps" else torch.float64
-    return (size.to(wide) ** norm).sum(dim=2)
+    return (size.to(widest(size.device)) ** norm).sum(dim=2)

@@ -15,7 +15,7 @@ BACKENDS = ("auto", "native", "composite")
 # The registered operators that run on compiled kernels, at least for their usual options.
 NATIVE_OPERATORS = frozenset(
     "max min avg subsample_scaled median lp gem lse soft mixed edscw idw ada "
-    "stochastic rap rwp rsp max_dropout ordinal blur aps".split()
+    "stochastic rap rwp rsp max_dropout ordinal lip s3 fractional blur wavelet aps lps".split()
 )
 
 _chosen = ["auto"]

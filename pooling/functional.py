@@ -5,14 +5,26 @@ x's dtype and memory format. float16 and bfloat16 are computed in float32. `kern
 holds the whole geometry. Wrong ranks and sizes raise ValueError, other dtypes TypeError.
 """
 
-import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pooling import composite, philox
+from pooling import composite, philox, sampling
 from pooling.dispatch import check, in_plain_torch, memory_format, run, uses_native
+from pooling.downsampling import (  # noqa: F401 (functions of this page too)
+    asap_pool2d,
+    binomial_row,
+    blur_pool2d,
+    flc_pool2d,
+    fractional_pool2d,
+    ideal_pool2d,
+    max_blur_pool2d,
+    polyphase_pool2d,
+    spectral_pool2d,
+    wavelet_row,
+)
 from pooling.geometry import Pair, Window
 from pooling.kernels import native
 from pooling.kernels.twice import flat_index
@@ -358,106 +370,37 @@ def subsample_scaled2d(
     return run("subsample_scaled", composite.subsample_scaled2d, x, window, scale, bias)
 
 
-def binomial_row(length: int) -> Tensor:
-    """Row `length - 1` of Pascal's triangle over its sum, as float64: (1, 2, 1) / 4 for length 3."""
-    return torch.tensor([math.comb(length - 1, k) / 2 ** (length - 1) for k in range(length)], dtype=torch.float64)
-
-
-def blur_pool2d(
+def s3_pool2d(
     x: Tensor,
-    stride: Pair,
+    kernel_size: Pair | Window,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
     *,
-    filter: int | Tensor = 3,
-    before: Pair | None = None,
-    size: tuple[int, int] | None = None,
-    pad_mode: str = "reflect",
+    keep: int = 2,
+    training: bool = True,
+    seed: Tensor | None = None,
 ) -> Tensor:
-    """A separable low-pass filter at every stride-th position (Zhang 2019).
+    """Max at every position, then of each strip of keep * stride rows, and columns, `keep` random ones (Zhai 2017).
+
+    Outside training, the mean of each stride x stride block of the dense max. All images and channels keep the same
+    rows: uniform numbers 0 .. H1 - 1 are for the H1 rows of the dense max, the next W1 for its columns.
 
     Args:
-        filter: a binomial filter's length, or any row of weights; its outer product is the filter.
-        before: rows and columns by which the first window reaches past the near border; the default keeps the
-            filter centred, an even one reaching one further at the far side.
-        size: H', W'; ceil(H / stride) by default.
-        pad_mode: "reflect", "zeros" or "circular".
+        seed: int64 scalar on x's device; drawn from torch's generator where None.
     """
-    row = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
-    step = (stride, stride) if isinstance(stride, int) else stride
-    before = (len(row) - 1) // 2 if before is None else before
-    near = (before, before) if isinstance(before, int) else before
-    check("blur", x)
-    size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
-    if uses_native("blur", x, supported=not row.requires_grad):
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-        table = torch.outer(row, row).to(wide).contiguous()
-        window = Window((len(row), len(row)), step, near)
-        numbers = native.window_numbers(window, size, native.BORDERS[pad_mode])
-        y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=table)
-        return y if x.dim() == 4 else y.squeeze(0)
-    return in_plain_torch(composite.filter2d, x, torch.outer(row, row), step, near, size, pad_mode)
-
-
-def max_blur_pool2d(
-    x: Tensor,
-    window: Window,
-    *,
-    filter: int | Tensor = 3,
-    more: tuple[int, int] | None = None,
-    size: tuple[int, int] | None = None,
-    pad_mode: str = "reflect",
-) -> Tensor:
-    """The window's max at every position, then a low-pass filter at every stride-th (MaxBlurPool, Zhang 2019).
-
-    Args:
-        window: of the max; its stride is the filter's.
-        filter: a binomial filter's length, or any row of weights; its outer product is the filter.
-        more: rows and columns of maxima past those of the padded input, at the far side; by default as many as a
-            `ceil_mode` window reaches.
-        size: H', W'; the window's own by default.
-        pad_mode: how the filter sees past the border of the maxima: "reflect", "zeros" or "circular".
-    """
-    own = check("blur", x, window)
-    (H, W), (ph, pw), (eh, ew) = x.shape[-2:], window.padding, window.extent
-    if more is None:
-        far = window.overhang(H, W)
-        more = max(0, far[0] - ph), max(0, far[1] - pw)
-    maxima, size = (H + 2 * ph - eh + 1 + more[0], W + 2 * pw - ew + 1 + more[1]), size or own
-    row = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
-    before = (len(row) - 1) // 2
-    if uses_native("blur", x, supported=not row.requires_grad):
-        dense = (*window.kernel_size, ph, pw, *window.dilation)
-        numbers = [*dense, *maxima, *window.stride, before, *size, native.BORDERS[pad_mode]]
-        y = native.max_blur(x if x.dim() == 4 else x.unsqueeze(0), row, numbers)
-        return y if x.dim() == 4 else y.squeeze(0)
-    return in_plain_torch(
-        composite.max_blur_pool2d, x, window.dense(), maxima, row, window.stride, before, size, pad_mode
-    )
-
-
-def polyphase_pool2d(
-    x: Tensor, stride: Pair, *, norm: float = 2.0, phase: Tensor | None = None, far_mode: str = "edge"
-) -> tuple[Tensor, Tensor]:
-    """The polyphase component of largest norm, for each image (Chaman & Dokmanic 2021), and its phase.
-
-    Args:
-        norm: the order of the norm: 1, 2 or inf; ties go to the lowest phase.
-        phase: (N,) int64, i * s_w + j of the component that starts at row i, column j: chosen elsewhere, not here.
-        far_mode: how sides that the stride does not divide are continued: "edge", "circular" or "zeros".
-
-    Returns:
-        (N, C, ceil(H / s), ceil(W / s)) and the phase, (N,).
-    """
-    check("aps", x)
-    if x.dim() == 3:
-        y, phase = polyphase_pool2d(x.unsqueeze(0), stride, norm=norm, phase=phase, far_mode=far_mode)
-        return y.squeeze(0), phase
-    step = (stride, stride) if isinstance(stride, int) else stride
-    if uses_native("aps", x, supported=norm in native.ORDERS):
-        if phase is None:
-            phase = native.polyphase_norms(x, step, far_mode, norm).argmax(dim=1)
-        return native.polyphase_gather(x, phase.to(x.device), step, far_mode), phase
-    components = composite.polyphase(x, step, far_mode)
-    if phase is None:
-        phase = composite.polyphase_norms(components, norm).argmax(dim=1)
-    chosen = components[torch.arange(len(x), device=x.device), phase]
-    return chosen.contiguous(memory_format=memory_format(x)), phase
+    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="s3")
+    size, (ph, pw), (sh, sw) = check("s3", x, window), window.padding, window.stride
+    far, layout = window.overhang(x.shape[-2], x.shape[-1]), memory_format(x)
+    if far[0] > ph or far[1] > pw:
+        # The last strided window reaches further than dense ones do.
+        x, ph, pw = F.pad(x, (pw, max(pw, far[1]), ph, max(ph, far[0])), value=-torch.inf), 0, 0
+    dense = max_pool2d(x, Window(window.kernel_size, (1, 1), (ph, pw), window.dilation))
+    if not training:
+        y = avg_pool2d(dense, window.stride, ceil_mode=True, count_include_pad=False)
+        return y.contiguous(memory_format=layout)
+    H1, W1 = dense.shape[-2:]
+    uniform = philox.uniform(philox.draw_seed(x.device) if seed is None else seed, H1 + W1)
+    rows, columns = sampling.kept(uniform[:H1], sh, keep, size[0]), sampling.kept(uniform[H1:], sw, keep, size[1])
+    return dense.index_select(-2, rows).index_select(-1, columns).contiguous(memory_format=layout)

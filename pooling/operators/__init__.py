@@ -1,6 +1,6 @@
 """The operators as modules, one file per family; importing them registers them."""
 
-from pooling.operators import antialias, fixed, heads, learned, polyphase, random, rank
+from pooling.operators import antialias, fixed, heads, learned, polyphase, random, rank, spectral
 from pooling.operators.base import Downsampler2d, GlobalPool2d, WindowPool2d
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "polyphase",
     "random",
     "rank",
+    "spectral",
 ]

@@ -2,12 +2,17 @@
 
 from typing import Annotated, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from pooling import functional
-from pooling.operators.base import Downsampler2d
+from pooling.composite import adaptive_filter2d
+from pooling.dispatch import in_plain_torch
+from pooling.operators.base import Downsampler2d, needed_channels
 from pooling.options import Range
 from pooling.registry import register
+
+PadMode = Literal["auto", "reflect", "zeros", "circular"]
 
 
 @register("subsample", kind="downsampler", paper="plain striding, the baseline of Zhang 2019")
@@ -23,8 +28,34 @@ class Subsample2d(Downsampler2d):
         return y.contiguous(memory_format=functional.memory_format(x))
 
 
+class FilterPool2d(Downsampler2d):
+    """Base of the fixed separable filters: a row of weights, centred, an even one reaching one further at the far side.
+
+    Args:
+        row: the weights along each axis.
+        pad_mode: how the filter sees past the border: "reflect", "zeros" or "circular"; "auto" is "circular" where
+            the network's padding is, otherwise "reflect".
+    """
+
+    def __init__(self, row: Tensor, pad_mode: PadMode, **site) -> None:
+        super().__init__(**site)
+        self.row: Tensor
+        self.register_buffer("row", row, persistent=False)
+        self.pad_mode = self.filter_padding if pad_mode == "auto" else pad_mode
+
+    @property
+    def near(self) -> tuple[int, int]:
+        """Rows and columns by which the first filter reaches past the near border."""
+        near = (len(self.row) - 1) // 2
+        return near, near
+
+    def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        stride = self.window.stride
+        return functional.blur_pool2d(x, stride, filter=self.row, before=self.near, size=size, pad_mode=self.pad_mode)
+
+
 @register("blur", kind="downsampler", paper="Zhang 2019, arXiv:1904.11486")
-class BlurPool2d(Downsampler2d):
+class BlurPool2d(FilterPool2d):
     """A binomial low-pass filter before subsampling (BlurPool).
 
     At a max site the dense max comes first (MaxBlurPool), at a convolution site the convolution; at an average site
@@ -41,14 +72,10 @@ class BlurPool2d(Downsampler2d):
         self,
         *,
         filter: Annotated[int, Range(least=2, most=7)] = 3,
-        pad_mode: Literal["auto", "reflect", "zeros", "circular"] = "auto",
+        pad_mode: PadMode = "auto",
         **site,
     ) -> None:
-        super().__init__(**site)
-        self.row: Tensor
-        self.register_buffer("row", functional.binomial_row(filter).float(), persistent=False)
-        circular = self.padding_mode == "circular"
-        self.pad_mode = pad_mode if pad_mode != "auto" else "circular" if circular else "reflect"
+        super().__init__(functional.binomial_row(filter).float(), pad_mode, **site)
 
     def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         if self.native != "avg":
@@ -57,19 +84,78 @@ class BlurPool2d(Downsampler2d):
         circular = self.padding_mode == "circular"
         return x, self._strided(x) if circular else self.window.output_size(x.shape[-2], x.shape[-1])
 
+    @property
+    def near(self) -> tuple[int, int]:
+        near, _ = super().near
+        if self.native != "avg":
+            return near, near
+        # Keep each filter centred where the window of the average that it replaces is.
+        (ph, pw), (eh, ew) = self.window.padding, self.window.extent
+        return near + ph - (eh - 1) // 2, near + pw - (ew - 1) // 2
+
     def forward(self, x: Tensor) -> Tensor:
         if self.native != "max":
             return super().forward(x)
         x, window, more, size = self.framed_dense(x)
         return functional.max_blur_pool2d(x, window, filter=self.row, more=more, size=size, pad_mode=self.pad_mode)
 
+
+@register("wavelet", kind="downsampler", paper="Mallat 1989; in networks: Li et al. 2020, arXiv:2005.03337")
+class WaveletPool2d(FilterPool2d):
+    """The low-low band of a discrete wavelet transform: its low-pass analysis filter before subsampling.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        wavelet: "haar", "db2" (Daubechies, two vanishing moments) or "cdf22" (the 5/3 filter of JPEG 2000).
+        normalize: divide by the filter's sum, so that constants stay as they are; otherwise the transform's own band,
+            in which they double.
+        pad_mode: how the filter sees past the border: "reflect", "zeros" or "circular"; "auto" is "circular" where
+            the network's padding is, otherwise "reflect".
+    """
+
+    def __init__(
+        self,
+        *,
+        wavelet: Literal["haar", "db2", "cdf22"] = "haar",
+        normalize: bool = True,
+        pad_mode: PadMode = "auto",
+        **site,
+    ) -> None:
+        row = functional.wavelet_row(wavelet)
+        super().__init__(row / row.sum() if normalize else row, pad_mode, **site)
+
+
+@register("ddac", kind="downsampler", paper="Zou et al. 2020, arXiv:2008.09604", learnable=True)
+class AdaptiveBlur2d(Downsampler2d):
+    """A low-pass filter for each place and group of channels, predicted from the map, before subsampling.
+
+    The filter is softmax(conv(x)) over its taps: positive, of sum 1. Starts as `blur`: the convolution's weights are
+    0 and its bias the logarithm of the binomial filter.
+
+    Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+    Args:
+        groups: groups of channels that share a filter; the largest divisor of C up to this.
+        filter: rows and columns of the filter and of the convolution that predicts it.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Annotated[int, Range(least=1)] = 8,
+        filter: Annotated[int, Range(least=2, most=7)] = 3,
+        channels: int | None = None,
+        **site,
+    ) -> None:
+        super().__init__(**site)
+        count = needed_channels(self.operator, channels)
+        self.groups = max(g for g in range(1, min(groups, count) + 1) if count % g == 0)
+        row = functional.binomial_row(filter)
+        self.predict = nn.Conv2d(count, self.groups * filter**2, filter)
+        nn.init.zeros_(self.predict.weight)
+        binomial = torch.outer(row, row).log().flatten().repeat(self.groups)
+        self.predict.bias = nn.Parameter(binomial.to(self.predict.weight))
+
     def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        near = (len(self.row) - 1) // 2
-        before = (near, near)
-        if self.native == "avg":
-            # Keep each filter centred where the window of the average that it replaces is.
-            (ph, pw), (eh, ew) = self.window.padding, self.window.extent
-            before = near + ph - (eh - 1) // 2, near + pw - (ew - 1) // 2
-        return functional.blur_pool2d(
-            x, self.window.stride, filter=self.row, before=before, size=size, pad_mode=self.pad_mode
-        )
+        weight, bias = self.predict.weight, self.predict.bias
+        stride, mode = self.window.stride, self.filter_padding
+        return in_plain_torch(adaptive_filter2d, x, weight, bias, self.groups, stride, size, mode)

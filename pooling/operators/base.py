@@ -29,6 +29,13 @@ def logged(operator: nn.Module) -> dict[str, Tensor]:
     return dict(operator.named_parameters(recurse=False))
 
 
+def needed_channels(owner: str, channels: int | None) -> int:
+    """channels, or a ValueError that says that the operator has weights per channel."""
+    if not isinstance(channels, int) or channels < 1:
+        raise ValueError(f"{owner}: has weights per channel and needs channels, a positive int, got {channels!r}")
+    return channels
+
+
 class Pool2d(nn.Module):
     """The part common to windowed operators and downsamplers: a checked window and a padding mode.
 
@@ -118,13 +125,25 @@ class Downsampler2d(Pool2d):
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, native={self.native!r}"
 
+    @property
+    def filter_padding(self) -> str:
+        """How a filter sees past the border of the dense map: around it, or reflected."""
+        return "circular" if self.padding_mode == "circular" else "reflect"
+
+    @property
+    def far_mode(self) -> str:
+        """How sides of the dense map that the stride does not divide are continued, for polyphase components."""
+        return "circular" if self.padding_mode == "circular" else "edge"
+
     def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Dense (N, C, H1, W1) -> (N, C, H', W')."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        dense, size = self.dense(x)
-        return self.subsample(dense, size)
+        # In half precision the average would be rounded before it is filtered.
+        wide = x.float() if self.native == "avg" and x.dtype in (torch.float16, torch.bfloat16) else x
+        dense, size = self.dense(wide)
+        return self.subsample(dense, size).to(x.dtype)
 
     def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The site's dense half and the size to subsample it to."""

@@ -22,7 +22,7 @@ from pooling.reference.adaptive import (
     adaptive_pool2d,
     spatial_pyramid,
 )
-from pooling.reference.antialias import binomial_row, blur_pool2d
+from pooling.reference.antialias import binomial_row, blur_pool2d, wavelet_pool2d, wavelet_row
 from pooling.reference.average import avg_pool2d, uniform_splitter
 from pooling.reference.draws import philox, uniform
 from pooling.reference.extremes import (
@@ -53,6 +53,13 @@ from pooling.reference.rank import (
     rank_draw_pool2d,
     ranked_pool2d,
 )
+from pooling.reference.sampling import (
+    fractional_pool2d,
+    pseudo_random_bounds,
+    random_bounds,
+    s3_pool2d,
+)
+from pooling.reference.spectral import asap_pool2d, flc_pool2d, ideal_pool2d, spectral_pool2d
 from pooling.reference.stochastic import stochastic_pool2d
 from pooling.reference.windows import EXAMPLE, Array, continued, pool2d, windows
 
@@ -65,14 +72,18 @@ __all__ = [
     "adaptive_max_pool2d_indices",
     "adaptive_pool2d",
     "argmax_router",
+    "asap_pool2d",
     "avg_pool2d",
     "binomial_row",
     "blur_pool2d",
     "continued",
     "edscw_pool2d",
     "first_kept_weights",
+    "flc_pool2d",
+    "fractional_pool2d",
     "gem_pool2d",
     "geometric_weights",
+    "ideal_pool2d",
     "idw_pool2d",
     "lp_pool2d",
     "lse_pool2d",
@@ -86,15 +97,21 @@ __all__ = [
     "philox",
     "polyphase_pool2d",
     "pool2d",
+    "pseudo_random_bounds",
+    "random_bounds",
     "rank_average_weights",
     "rank_draw_pool2d",
     "ranked_pool2d",
+    "s3_pool2d",
     "soft_pool2d",
     "spatial_pyramid",
+    "spectral_pool2d",
     "stochastic_pool2d",
     "subsample_scaled2d",
     "uniform",
     "uniform_splitter",
+    "wavelet_pool2d",
+    "wavelet_row",
     "weighted_mean_pool2d",
     "windows",
 ]

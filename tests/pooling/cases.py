@@ -59,6 +59,16 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"eval": "avg", "negatives": "shift"},
         {"padding_mode": "circular"},
     ],
+    ("reducer", "s3"): [{"keep": 1}, {"keep": 3, "padding_mode": "reflect"}],
+    ("reducer", "fractional"): [
+        {"method": "random"},
+        {"overlapping": False},
+        {"ratio": 1.4, "method": "random", "overlapping": False},
+    ],
+    ("reducer", "gated"): [{"per": "channel"}, {"padding_mode": "circular"}],
+    ("reducer", "tree"): [{"depth": 1}, {"depth": 3}, {"per": "channel", "padding_mode": "reflect"}],
+    ("reducer", "lip"): [{"padding_mode": "reflect"}, {"padding_mode": "circular"}],
+    ("reducer", "dpp"): [{"symmetric": True}, {"smooth": "full"}, {"padding_mode": "circular"}],
     ("downsampler", "blur"): [
         {"filter": 2},
         {"filter": 4, "pad_mode": "zeros"},
@@ -73,6 +83,13 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"filter": 3, "padding_mode": "circular"},
         {"filter": 4, "norm": 1, "native": "conv"},
     ],
+    ("downsampler", "wavelet"): [
+        {"wavelet": "db2"},
+        {"wavelet": "cdf22", "normalize": False, "pad_mode": "circular"},
+    ],
+    ("downsampler", "ddac"): [{"groups": 1, "filter": 2}, {"groups": 2}],
+    ("downsampler", "spectral"): [{"size": 3}, {"size": 9}],
+    ("downsampler", "lps"): [{"tau": 0.3, "hidden": 2}],
     ("global", "spp"): [{"levels": (3,)}],
     ("global", "flatten"): [{"grid": 2}],
 }

@@ -157,6 +157,110 @@ def ordinal(module, case, x, window, uniforms):
     )
 
 
+def s3(module, case, x, window, uniforms):
+    size = window.output_size(*x.shape[2:])
+    if case.padding_mode != "zeros":
+        # All of the padding, or with ceil_mode no more than the windows reach.
+        (H, W), (ph, pw), far = x.shape[2:], window.padding, window.overhang(*x.shape[2:])
+        far = (min(ph, far[0]), min(pw, far[1])) if window.ceil_mode else (ph, pw)
+        x = continued(x, window, case.padding_mode)[:, :, : H + ph + far[0], : W + pw + far[1]]
+        window = window.unpadded()
+    draws = None if uniforms is None else uniforms(x.shape[2] + x.shape[3] + 64)  # as many as any size may need
+    y = reference.s3_pool2d(x, draws, window, keep=case.option("keep"))
+    assert y.shape[2:] == size
+    return y
+
+
+def fractional(module, case, x, window, uniforms):
+    ratio, sides = case.option("ratio"), x.shape[2:]
+    size = window.output_size(*sides) if ratio is None else tuple(max(1, int(n // ratio)) for n in sides)
+    if uniforms is not None and case.option("method") == "random":
+        u = uniforms(sum(size))
+        bounds = [reference.random_bounds(n, each) for n, each in zip(sides, (u[: size[0]], u[size[0] :]), strict=True)]
+    else:
+        u = np.zeros(2) if uniforms is None else uniforms(2)
+        bounds = [reference.pseudo_random_bounds(n, m, each) for n, m, each in zip(sides, size, u, strict=True)]
+    return reference.fractional_pool2d(x, *bounds, overlapping=case.option("overlapping"))
+
+
+def products(x: Array, window: Window, weights: Array) -> Array:
+    """v . x of each window for each v of weights (C or 1, M, K), absent taps counting 0: (N, C, M, H', W')."""
+    size, (sh, sw), (ph, pw) = window.output_size(*x.shape[2:]), window.stride, window.padding
+    y = np.zeros((*x.shape[:2], weights.shape[1], *size))
+    for n, c, m, i, j in np.ndindex(*y.shape):
+        for k, (di, dj) in enumerate(window.taps()):
+            h, w = i * sh - ph + di, j * sw - pw + dj
+            if 0 <= h < x.shape[2] and 0 <= w < x.shape[3]:
+                y[n, c, m, i, j] += weights[c % len(weights), m, k] * x[n, c, h, w]
+    return y
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def gated(module, case, x, window, uniforms):
+    weight = np.atleast_2d(tensor(module.weight))[:, None]
+    gate = sigmoid(products(x, window, weight))[:, :, 0]
+    mean = reference.avg_pool2d(x, window, count_include_pad=False)
+    return gate * reference.max_pool2d(x, window) + (1 - gate) * mean
+
+
+def tree(module, case, x, window, uniforms):
+    """Recursively: a tree's value is its gate's mixture of its left and right half."""
+    leaves, gates = tensor(module.leaves), tensor(module.gates)
+    leaves, gates = (w if w.ndim == 3 else w[None] for w in (leaves, gates))
+    values, mixing = products(x, window, leaves), sigmoid(products(x, window, gates))
+    level_starts = [0]  # gates are stored level by level, from above the leaves to the root
+    while (width := leaves.shape[1] >> len(level_starts)) > 1:
+        level_starts.append(level_starts[-1] + width)
+
+    def value(level: int, node: int) -> Array:
+        if level == 0:
+            return values[:, :, node]
+        g = mixing[:, :, level_starts[level - 1] + node]
+        return g * value(level - 1, 2 * node) + (1 - g) * value(level - 1, 2 * node + 1)
+
+    return value(case.option("depth") - 1, 0)
+
+
+def conv3x3(x: Array, weight: Array, bias: Array, mode: str) -> Array:
+    """The convolution that keeps the size, the map continued by `mode`."""
+    x = continued(x, Window.of(3, 1, 1), mode) if mode != "zeros" else np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    y = np.empty((len(x), len(weight), x.shape[2] - 2, x.shape[3] - 2))
+    for i, j in np.ndindex(*y.shape[2:]):
+        y[:, :, i, j] = np.einsum("nchw,ochw->no", x[:, :, i : i + 3, j : j + 3], weight) + bias
+    return y
+
+
+def lip(module, case, x, window, uniforms):
+    z = conv3x3(x, tensor(module.conv.weight), np.zeros(x.shape[1]), case.padding_mode)
+    z = (z - z.mean(axis=(2, 3), keepdims=True)) / np.sqrt(z.var(axis=(2, 3), keepdims=True) + module.norm.eps)
+    scale, shift = (tensor(p)[:, None, None] for p in (module.norm.weight, module.norm.bias))
+    logits, size = 12 * sigmoid(z * scale + shift), window.output_size(*x.shape[2:])
+    if case.padding_mode != "zeros":
+        x, logits = (continued(t, window, case.padding_mode) for t in (x, logits))
+        window = window.unpadded()
+    return reference.weighted_mean_pool2d(x, logits, window)[:, :, : size[0], : size[1]]
+
+
+def dpp(module, case, x, window, uniforms):
+    alpha, power = np.exp(tensor(module.log_alpha)), np.exp(tensor(module.log_lambda))
+    if case.option("smooth") == "full":
+        smooth = products(x, window, tensor(module.filter)[:, None])[:, :, 0]
+    else:
+        smooth = reference.avg_pool2d(x, window, count_include_pad=False)
+    y = np.empty_like(smooth)
+    for at, positions in reference.windows(x, window):
+        n, c = at[:2]
+        values = np.array([x[n, c, h, w] for h, w in positions])
+        distance = values - smooth[at]
+        rho = np.sqrt((distance if case.option("symmetric") else np.maximum(distance, 0)) ** 2 + 1e-6)
+        weights = alpha[c] + rho ** power[c]
+        y[at] = (weights * values).sum() / weights.sum()
+    return y
+
+
 # Those that draw one number for each window.
 EACH_WINDOW_DRAWS = (stochastic, rsp, max_dropout)
 
@@ -239,6 +343,85 @@ def aps(module, case, x, window, uniforms):
     return reference.polyphase_pool2d(x, window.stride, norm=float(case.option("norm")), far_mode=far_mode)[0]
 
 
+def wavelet(module, case, x, window, uniforms):
+    mode = case.option("pad_mode")
+    if mode == "auto":
+        mode = "circular" if case.padding_mode == "circular" else "reflect"
+    options = {name: case.option(name) for name in ("wavelet", "normalize")}
+    return reference.wavelet_pool2d(dense(case, x, window), window.stride, pad_mode=mode, **options)
+
+
+def strided_size(x: Array, window: Window) -> tuple[int, int]:
+    return -(-x.shape[2] // window.stride[0]), -(-x.shape[3] // window.stride[1])
+
+
+def ideal(module, case, x, window, uniforms):
+    return reference.ideal_pool2d(dense(case, x, window), window.stride)
+
+
+def flc(module, case, x, window, uniforms):
+    x = dense(case, x, window)
+    return reference.flc_pool2d(x, strided_size(x, window))
+
+
+def asap(module, case, x, window, uniforms):
+    x = dense(case, x, window)
+    return reference.asap_pool2d(x, strided_size(x, window))
+
+
+def spectral(module, case, x, window, uniforms):
+    x, size = dense(case, x, window), case.option("size")
+    return reference.spectral_pool2d(x, strided_size(x, window) if size is None else (size, size))
+
+
+def ddac(module, case, x, window, uniforms):
+    x, mode = dense(case, x, window), "circular" if case.padding_mode == "circular" else "reflect"
+    weight, bias, (sh, sw) = tensor(module.predict.weight), tensor(module.predict.bias), window.stride
+    length, near, (N, C, H, W) = weight.shape[-1], (weight.shape[-1] - 1) // 2, x.shape
+    y = np.empty((N, C, *strided_size(x, window)))
+    for n, i, j in np.ndindex(N, *y.shape[2:]):
+        rows = [reference.continued(i * sh + u - near, H, mode) for u in range(length)]
+        columns = [reference.continued(j * sw + v - near, W, mode) for v in range(length)]
+        patch = x[n][:, rows][:, :, columns]
+        weights = np.exp(np.einsum("cuv,ocuv->o", patch, weight) + bias).reshape(module.groups, length, length)
+        weights = np.repeat(weights / weights.sum(axis=(1, 2), keepdims=True), C // module.groups, axis=0)
+        y[n, :, i, j] = (weights * patch).sum(axis=(1, 2))
+    return y
+
+
+def components(case: Case, x: Array, window: Window) -> Array:
+    """(N, S, C, h, w): the polyphase components of the dense map, row-major."""
+    x, (sh, sw) = dense(case, x, window), window.stride
+    mode, size = "circular" if case.padding_mode == "circular" else "edge", strided_size(x, window)
+    rows = [reference.continued(h, x.shape[2], mode) for h in range(size[0] * sh)]
+    columns = [reference.continued(w, x.shape[3], mode) for w in range(size[1] * sw)]
+    x = x[:, :, rows][:, :, :, columns]
+    return np.stack([x[:, :, a::sh, b::sw] for a in range(sh) for b in range(sw)], axis=1)
+
+
+def lps(module, case, x, window, uniforms):
+    parts, score = components(case, x, window), module.score
+    scores = np.empty(parts.shape[:2])
+    for s in range(parts.shape[1]):
+        z = parts[:, s]
+        for layer in (score.first, score.second):
+            z = np.maximum(conv3x3(z, tensor(layer.weight), tensor(layer.bias), case.padding_mode), 0)
+        scores[:, s] = z.mean(axis=(2, 3)) @ tensor(score.last.weight)[0]
+    if uniforms is None:
+        weights = np.eye(parts.shape[1])[scores.argmax(axis=1)]
+    else:
+        noise = -np.log(-np.log1p(-np.maximum(uniforms(scores.size), 2.0**-25))).reshape(scores.shape)
+        weights = np.exp((scores + noise) / case.option("tau"))
+        weights /= weights.sum(axis=1, keepdims=True)
+    return np.einsum("ns,nschw->nchw", weights, parts)
+
+
+def space_to_depth(module, case, x, window, uniforms):
+    parts = components(case, x, window)
+    weight = tensor(module.conv.weight).reshape(x.shape[1], *parts.shape[1:3])
+    return np.einsum("osc,nschw->nohw", weight, parts) + tensor(module.conv.bias)[:, None, None]
+
+
 # By kind and name. An operator that is missing here fails the suite.
 DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ("reducer", "max"): over_windows(maximum),
@@ -261,9 +444,23 @@ DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ("reducer", "ordinal"): over_windows(ordinal),
     ("reducer", "subsample_scaled"): over_windows(subsample_scaled),
     ("reducer", "conv"): over_windows(conv),
+    ("reducer", "s3"): s3,
+    ("reducer", "fractional"): fractional,
+    ("reducer", "gated"): over_windows(gated),
+    ("reducer", "tree"): over_windows(tree),
+    ("reducer", "lip"): lip,
+    ("reducer", "dpp"): over_windows(dpp),
     ("downsampler", "subsample"): subsample,
     ("downsampler", "blur"): blur,
     ("downsampler", "aps"): aps,
+    ("downsampler", "wavelet"): wavelet,
+    ("downsampler", "ideal"): ideal,
+    ("downsampler", "flc"): flc,
+    ("downsampler", "asap"): asap,
+    ("downsampler", "spectral"): spectral,
+    ("downsampler", "ddac"): ddac,
+    ("downsampler", "lps"): lps,
+    ("downsampler", "space_to_depth"): space_to_depth,
     ("global", "gap"): lambda module, case, x, window, uniforms: x.mean(axis=(2, 3)),
     ("global", "gmp"): lambda module, case, x, window, uniforms: x.max(axis=(2, 3)),
     ("global", "avgmax"): lambda module, case, x, window, uniforms: (x.mean(axis=(2, 3)) + x.max(axis=(2, 3))) / 2,

@@ -27,6 +27,17 @@ from tests.pooling.definitions import DEFINITIONS
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("autocast", "conv"): "autocast lowers a convolution to half precision: that is its purpose",
     ("half", "conv"): "a convolution refuses an input of another dtype than its weights, as torch's does",
+    ("autocast", "lip"): "autocast lowers the convolution that predicts the logits: that is its purpose",
+    ("autocast", "ddac"): "autocast lowers the convolution that predicts the filters: that is its purpose",
+    ("autocast", "space_to_depth"): "autocast lowers a convolution to half precision: that is its purpose",
+    ("size", "fractional-ratio=1.4-method=random-overlapping=False"): "a ratio sets the size",
+    ("size", "spectral-size=3"): "it is given",
+    ("size", "spectral-size=9"): "it is given",
+    ("nan", "s3"): "which windows are kept is drawn, and in eval mode neighbours are averaged",
+    ("nan", "fractional"): "its cells are not the windows",
+    ("nan", "lip"): "the logits are normalised over the whole map",
+    ("frequencies", "fractional"): "it draws bounds, not values: test_facts counts those",
+    ("frequencies", "lps"): "it draws weights, not values: test_facts counts the largest",
     ("compile", "stochastic-negatives=error"): "whether to raise depends on the values; a compiled graph cannot look",
     ("export", "stochastic-negatives=error"): "whether to raise depends on the values; an exported graph cannot look",
 }
@@ -135,7 +146,9 @@ def differentiable(case: Case, mode: int) -> tuple:
 @over("gradient")
 def test_gradients_are_those_of_the_definition(case: Case) -> None:
     for mode in differing_modes(case):
-        assert torch.autograd.gradcheck(*differentiable(case, mode))
+        function, inputs = differentiable(case, mode)
+        # In directions drawn at random where there are many numbers, instead of number by number.
+        assert torch.autograd.gradcheck(function, inputs, fast_mode=sum(t.numel() for t in inputs) > 200)
 
 
 @over("second gradient")
@@ -348,7 +361,8 @@ def compiled_agrees(case: Case, backend: str) -> None:
         (one, other) = seeded(operator, x), seeded(twin, x)
         torch.testing.assert_close(other, one)
         ones, others = (
-            torch.autograd.grad(y.sum(), (x, *module.parameters())) for y, module in ((one, operator), (other, twin))
+            torch.autograd.grad(y.sum(), (x, *module.parameters()), allow_unused=True)
+            for y, module in ((one, operator), (other, twin))
         )
         torch.testing.assert_close(others, ones)
 
@@ -384,7 +398,10 @@ OUTCOMES = {
     "rsp": ([[-1.0, 1.0], [3.0, 6.0]], {6.0: 8 / 15, 3.0: 4 / 15, 1.0: 2 / 15, -1.0: 1 / 15}),
     "max_dropout": ([[-1.0, 1.0], [3.0, 6.0]], {6.0: 1 / 2, 3.0: 1 / 4, 1.0: 1 / 8, -1.0: 1 / 16, 0.0: 1 / 16}),
     "mixed-a=random": ([[0.0, 1.0], [2.0, 5.0]], {5.0: 0.5, 2.0: 0.5}),
+    "s3": ([[-1.0, 1.0], [3.0, 6.0]], dict.fromkeys((-1.0, 1.0, 3.0, 6.0), 0.25)),
 }
+# Where they are drawn from otherwise than from one 2x2 window.
+SAMPLED = {"s3": Window.of(1, 2)}
 
 
 @pytest.mark.parametrize("name", sorted({case.name for case in RANDOM if pooling.info(case.name, case.kind).ours}))
@@ -395,7 +412,8 @@ def test_every_random_operator_has_known_frequencies(name: str) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if str(case) in OUTCOMES], ids=str)
 def test_frequencies_match_the_probabilities(case: Case) -> None:
     window, outcomes = OUTCOMES[str(case)]
-    x, operator = torch.tensor([[window]], dtype=torch.float64), case.create(Window.of(2)).train()
+    x = torch.tensor([[window]], dtype=torch.float64)
+    operator = case.create(SAMPLED.get(str(case), Window.of(2))).train()
     seen = torch.cat([operator(x).flatten() for _ in range(2000)])
     counts = [(seen == value).sum().item() for value in outcomes]
     assert sum(counts) == len(seen)
