@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import DropPath, Rate
+from models.layers import DropPath, Rate, own_modules
 from models.placement import Place, SameConv2d, Site
 from models.registry import register
 
@@ -81,7 +81,7 @@ class ConvNeXt(nn.Module):
         self.avgpool, features = place.head("gap", widths[-1])
         norm = nn.LayerNorm(features, eps=1e-6)
         self.classifier = nn.Sequential(norm, nn.Flatten(), nn.Linear(features, num_classes))
-        for module in self.modules():
+        for module in own_modules(self):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:

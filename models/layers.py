@@ -1,6 +1,6 @@
 """What several families share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import torch
@@ -13,9 +13,17 @@ from pooling.options import Range
 Rate = Annotated[float, Range(least=0, most=1)]
 
 
+def own_modules(net: nn.Module) -> Iterator[nn.Module]:
+    """A network's modules without its pooling operators, which come with a starting point of their own."""
+    if not getattr(net, "operator", ""):
+        yield net
+        for child in net.children():
+            yield from own_modules(child)
+
+
 def initialise(net: nn.Module) -> None:
     """He's normal initialisation of the convolutions, by their outputs."""
-    for module in net.modules():
+    for module in own_modules(net):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 

@@ -166,6 +166,15 @@ def test_weights_are_the_same_for_every_parameter_free_operator():
         assert all(torch.equal(state[key], states[0][key]) for key in state)
 
 
+@pytest.mark.parametrize("backbone, size", [("lenet5", 28), ("resnet20", 32), ("convnext_atto", 64), ("unet", 32)])
+def test_operators_keep_the_starting_point_of_their_own(backbone, size):
+    """A backbone initialises its convolutions, not those inside of an operator."""
+    net = models.create(backbone, image_size=size, pooling="lip", sites="all")
+    inside = [module.conv for module in net.modules() if getattr(module, "operator", "") == "lip"]
+    assert inside
+    assert all((conv.weight == 0).all() for conv in inside)
+
+
 def test_planning_a_network_draws_nothing_from_the_generator_but_its_weights():
     torch.manual_seed(0)
     expected = models.info("resnet20").build(Place(Plan()), num_classes=10, in_channels=3, image_size=32).state_dict()
