@@ -5,53 +5,16 @@ Keys and outputs are torchvision's; its auxiliary classifier, which only trains,
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers import Rate, initialise, rename_on_load, without
-from models.placement import Place, SameConv2d, Site
+from models.placement import Place, Site
 from models.registry import register
 from models.resnet import Bottleneck
+from pooling.operators.context import unit
 
 DEPTHS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
-
-
-def unit(conv: nn.Module, channels: int) -> list[nn.Module]:
-    """A convolution with batch normalisation and ReLU."""
-    return [conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-
-
-class ImagePool(nn.Sequential):
-    """The whole map's mean through a 1x1 convolution, spread over the map again."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.interpolate(super().forward(input), size=input.shape[-2:], mode="bilinear", align_corners=False)
-
-
-class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1 and dilated 3x3 convolutions and the map's mean, side by side (section 3.3).
-
-    Shape: (N, channels, H, W) -> (N, out_channels, H, W).
-    """
-
-    def __init__(
-        self, place: Place, *, channels: int, out_channels: int, rates: tuple[int, ...], dropout: float
-    ) -> None:
-        super().__init__()
-        first = nn.Conv2d(channels, out_channels, 1, bias=False)
-        branches: list[nn.Module] = [nn.Sequential(*unit(first, out_channels))]
-        for rate in rates:
-            conv = SameConv2d(channels, out_channels, 3, mode=place.padding_mode, dilation=rate, bias=False)
-            branches.append(nn.Sequential(*unit(conv, out_channels)))
-        mean = nn.AdaptiveAvgPool2d(1)
-        branches.append(ImagePool(mean, *unit(nn.Conv2d(channels, out_channels, 1, bias=False), out_channels)))
-        self.convs = nn.ModuleList(branches)
-        joined = nn.Conv2d(len(branches) * out_channels, out_channels, 1, bias=False)
-        self.project = nn.Sequential(*unit(joined, out_channels), nn.Dropout(dropout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
 
 
 class DilatedResNet(nn.Module):
@@ -91,13 +54,15 @@ class DilatedResNet(nn.Module):
     torchvision="deeplabv3_{backbone}",
 )
 class DeepLabV3(nn.Module):
-    """DeepLabv3: a ResNet of output stride 8, ASPP, and bilinear interpolation to the image's size.
+    """DeepLabv3: a ResNet of output stride 8, its context (aspp), and bilinear interpolation to the image's size.
 
     Shape: (N, in_channels, H, W) -> (N, num_classes, H, W).
     Args:
         backbone: the ResNet.
-        rates: dilations of the pyramid, for output stride 8.
-        dropout: rate after the pyramid.
+        context: what tells each position of its surroundings: "aspp" (the paper's) or another context operator.
+        rates: aspp's dilations; 12, 24, 36 where None, for output stride 8.
+        bins: ppm's grids; 1, 2, 3, 6 where None.
+        dropout: rate after it.
     """
 
     def __init__(
@@ -108,14 +73,16 @@ class DeepLabV3(nn.Module):
         in_channels: int,
         image_size: int,
         backbone: Literal["resnet50", "resnet101"] = "resnet50",
-        rates: tuple[int, ...] = (12, 24, 36),
+        context: str = "aspp",
+        rates: tuple[int, ...] | None = None,
+        bins: tuple[int, ...] | None = None,
         dropout: Rate = 0.5,
     ) -> None:
         super().__init__()
         self.backbone = DilatedResNet(place, DEPTHS[backbone], in_channels)
-        context = ASPP(place, channels=2048, out_channels=256, rates=rates, dropout=dropout)
+        around = place.context(context, 2048, out_channels=256, rates=rates, bins=bins, dropout=dropout)
         conv = nn.Conv2d(256, 256, 3, padding=1, padding_mode=place.padding_mode, bias=False)
-        self.classifier = nn.Sequential(context, *unit(conv, 256), nn.Conv2d(256, num_classes, 1))
+        self.classifier = nn.Sequential(around, *unit(conv, 256), nn.Conv2d(256, num_classes, 1))
         rename_on_load(self, without("aux_classifier."))
         initialise(self)
 

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 import pooling
-from pooling.composite import pad2d
 from pooling.geometry import Pair, pair
 from pooling.operators.base import PaddingMode
+from pooling.operators.context import SameConv2d
+from pooling.operators.fixed import MaxPool2d
 from pooling.operators.polyphase import PolyphasePool2d
 from pooling.options import did_you_mean
 
@@ -160,6 +161,11 @@ class Place:
         self.heads.append(head)
         return head, features
 
+    def context(self, name: str, channels: int, **options: Any) -> nn.Module:
+        """A context operator; options that are None are left to it."""
+        given = {key: value for key, value in options.items() if value is not None}
+        return pooling.create(name, kind="context", channels=channels, padding_mode=self.padding_mode, **given)
+
     def _pool(self, site: Site) -> nn.Module:
         return pooling.create(site.native, channels=site.channels, padding_mode=self.padding_mode, **site.geometry)
 
@@ -182,38 +188,6 @@ class Place:
         return _placed(operator, replace(site, operator=choice.name))
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution that keeps the size, whatever its kernel: an even one, or one that reaches past a small map.
-
-    Shape: (N, in_channels, H, W) -> (N, out_channels, H, W).
-    Args:
-        near: rows and columns of padding before the map; half of what the kernel needs where None.
-        mode: how the map is continued: "zeros", "reflect" or "circular".
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        *,
-        near: Pair | None = None,
-        mode: PaddingMode = "zeros",
-        dilation: Pair = 1,
-        **arguments: Any,
-    ) -> None:
-        reach = [d * (k - 1) for d, k in zip(pair(dilation), pair(kernel_size), strict=True)]
-        top, left = (reach[0] // 2, reach[1] // 2) if near is None else pair(near)
-        self.border = (left, reach[1] - left, top, reach[0] - top)
-        self.mode: PaddingMode = mode
-        self.plain = mode == "zeros" and self.border == (left, left, top, top)  # then no padded copy is needed
-        padding = (top, left) if self.plain else 0
-        super().__init__(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, **arguments)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.plain else pad2d(x, *self.border, self.mode))
-
-
 def _placed(module: AnyModule, site: Site) -> AnyModule:
     module.site = site  # pyright: ignore[reportArgumentType]
     return module
@@ -229,6 +203,16 @@ def downsample(main: nn.Module, skip: nn.Module, y: Tensor, x: Tensor) -> tuple[
         y, phase = main(y, return_phase=True)
         return y, skip(x, phase=phase)
     return main(y), skip(x)
+
+
+def with_choice(pool: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A pool's output and the places that it chose, for its upsampling partner: the indices of `max`, the phase of a
+    polyphase operator, None of others."""
+    if isinstance(pool, PolyphasePool2d):
+        return pool(x, return_phase=True)
+    if isinstance(pool, MaxPool2d):
+        return pool(x, return_indices=True)
+    return pool(x), None
 
 
 def placed(net: nn.Module) -> dict[str, nn.Module]:

@@ -1,12 +1,12 @@
 """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) for segmentation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.placement import Place, Site
+import pooling
+from models.placement import Place, Site, with_choice
 from models.registry import register
 from pooling.options import Range
 
@@ -21,24 +21,19 @@ def double_conv(place: Place, in_channels: int, out_channels: int) -> nn.Sequent
 
 
 class Up(nn.Module):
-    """Doubles the resolution and halves the channels, to exactly the size of the encoder map that it will join."""
+    """Multiplies the resolution and halves the channels, to exactly the size of the encoder map that it will join."""
 
-    def __init__(self, channels: int, mode: Literal["transposed_conv", "nearest", "bilinear"]) -> None:
+    def __init__(self, place: Place, site: Site, channels: int, name: str) -> None:
         super().__init__()
-        self.mode = mode
-        self.conv: nn.Module = (
-            nn.ConvTranspose2d(channels, channels // 2, 2, 2)
-            if mode == "transposed_conv"
-            else nn.Conv2d(channels, channels // 2, 1)
-        )
+        window: dict[str, Any] = {**site.geometry, "padding_mode": place.padding_mode}
+        halves = "out_channels" in pooling.info(name, "upsample").options
+        self.conv = nn.Identity() if halves else nn.Conv2d(channels, channels // 2, 1)
+        if halves:
+            window["out_channels"] = channels // 2
+        self.up = pooling.create(name, kind="upsample", channels=channels if halves else channels // 2, **window)
 
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        if self.mode == "transposed_conv":
-            x = self.conv(x)
-            # An odd side lost its last row or column to the pool.
-            return F.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]), mode="replicate")
-        align = {"align_corners": False} if self.mode == "bilinear" else {}
-        return F.interpolate(self.conv(x), size=size, mode=self.mode, **align)
+    def forward(self, x: Tensor, size: tuple[int, int], choice: Tensor | None = None) -> Tensor:
+        return self.up(self.conv(x), choice, size=size)
 
 
 @register("unet", paper="Ronneberger et al. 2015, arXiv:1505.04597", image_size=64, task="segmentation")
@@ -51,7 +46,11 @@ class UNet(nn.Module):
     Args:
         depth: how many times the resolution is halved.
         width: channels of the first level (64 in the paper); each further one doubles them.
-        up: how the decoder doubles the resolution.
+        up: how the decoder doubles the resolution: an upsampling operator. max_unpool needs pooling=max (or native),
+            aps_up needs pooling=aps, lps_up pooling=lps.
+        context: a context operator (ppm, aspp) at the lowest resolution, or "none".
+        rates: aspp's dilations; its own where None.
+        bins: ppm's grids; its own where None.
     """
 
     def __init__(
@@ -63,26 +62,54 @@ class UNet(nn.Module):
         image_size: int,
         depth: Annotated[int, Range(least=1, most=8)] = 4,
         width: Annotated[int, Range(least=2)] = 16,
-        up: Literal["transposed_conv", "nearest", "bilinear"] = "transposed_conv",
+        up: str = "transposed_conv",
+        context: str = "none",
+        rates: tuple[int, ...] | None = None,
+        bins: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(
             double_conv(place, before, after) for before, after in zip([in_channels, *widths], widths, strict=False)
         )
-        self.pools = nn.ModuleList(
-            place(Site(f"pool{level}", "max", channels, 2, 2)) for level, channels in enumerate(widths[:-1], start=1)
+        sites = [Site(f"pool{level}", "max", channels, 2, 2) for level, channels in enumerate(widths[:-1], start=1)]
+        self.pools = nn.ModuleList(place(site) for site in sites)
+        self.context = nn.Identity()
+        if context != "none":
+            self.context = place.context(context, widths[-1], rates=rates, bins=bins)
+        elif not rates is bins is None:
+            raise TypeError("model 'unet': rates and bins are options of a context; take context=aspp or context=ppm")
+        self.ups = nn.ModuleList(
+            Up(place, site, channels, up) for site, channels in zip(sites[::-1], widths[:0:-1], strict=True)
         )
-        self.ups = nn.ModuleList(Up(channels, up) for channels in widths[:0:-1])
         self.decoder = nn.ModuleList(double_conv(place, channels, channels // 2) for channels in widths[:0:-1])
         self.classifier = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        levels = [self.encoder[0](x)]
+        levels, choices = [self.encoder[0](x)], []
         for pool, block in zip(self.pools, list(self.encoder)[1:], strict=True):
-            levels.append(block(pool(levels[-1])))
-        y = levels.pop()
+            y, choice = self.pooled(pool, levels[-1])
+            levels.append(block(y))
+            choices.append(choice)
+        y = self.context(levels.pop())
         for up, block in zip(self.ups, self.decoder, strict=True):
             joined = levels.pop()
-            y = block(torch.cat([joined, up(y, (joined.shape[2], joined.shape[3]))], dim=1))
+            y = block(torch.cat([joined, up(y, (joined.shape[2], joined.shape[3]), choices.pop())], dim=1))
         return self.classifier(y)
+
+    def pooled(self, pool: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A pool's output, and the places that it chose where the decoder needs them."""
+        up = self.ups[0].up
+        partner = getattr(up, "partner", None)
+        if partner is None:
+            return pool(x), None
+        name, site = getattr(pool, "operator", "another"), pool.site
+        assert isinstance(site, Site)
+        if name != partner:
+            classes = {name: pooling.info(name, "upsample").cls for name in pooling.names("upsample")}
+            free = [name for name, cls in classes.items() if getattr(cls, "partner", None) is None]
+            raise TypeError(
+                f"model 'unet': up={getattr(up, 'operator', 'this')} puts back what pooling {partner!r} took, but "
+                f"{site.name} has {name!r}; take pooling={partner} at every site, or up={' or '.join(free)}"
+            )
+        return with_choice(pool, x)

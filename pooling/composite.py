@@ -46,6 +46,8 @@ def taps(x: Tensor, window: Window, fill: float = 0.0) -> Tensor:
     """(N, C, H, W) -> (K, N, C, H', W'): the K taps of every window; those past the border are `fill`."""
     (height, width), (ph, pw), (sh, sw) = x.shape[-2:], window.padding, window.stride
     out_h, out_w = window.output_size(height, width)
+    if window == Window((height, width), (height, width)):  # the whole map is one window: no tap is copied
+        return x.flatten(2).movedim(2, 0)[..., None, None]
     far_h, far_w = window.overhang(height, width)
     if ph or pw or far_h or far_w:
         x = F.pad(x, (pw, far_w, ph, far_h), value=fill)
@@ -102,7 +104,7 @@ def lp_pool2d(x: Tensor, window: Window, p: float | Tensor, normalize: bool) -> 
     # the gradient because the result does not depend on it. An all-zero window has the root of 0 masked out.
     unit = size.amax(dim=0).detach()
     unit = torch.where((unit > 0) & unit.isfinite(), unit, 1.0)
-    total = _safe_power(size / unit, p).sum(dim=0)
+    total = safe_power(size / unit, p).sum(dim=0)
     if normalize:
         total = total / members(x, window).sum(dim=0)
     zero = total == 0
@@ -110,7 +112,7 @@ def lp_pool2d(x: Tensor, window: Window, p: float | Tensor, normalize: bool) -> 
     return torch.where(zero, 0.0, root * unit)
 
 
-def _safe_power(size: Tensor, p: float | Tensor) -> Tensor:
+def safe_power(size: Tensor, p: float | Tensor) -> Tensor:
     """size^p with derivative 0, not NaN, at size = 0, in size and in a learned p."""
     zero = size == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, size) ** p)
@@ -364,3 +366,35 @@ def polyphase_norms(components: Tensor, norm: float) -> Tensor:
     if norm == float("inf"):
         return size.amax(dim=2)
     return (size.to(widest(size.device)) ** norm).sum(dim=2)
+
+
+def polyphase_unpool2d(x: Tensor, phase: Tensor, stride: tuple[int, int], size: tuple[int, int] | None) -> Tensor:
+    """`polyphase` the other way round: every grid empty but the one that `phase` (N,) names, or filled by shares."""
+    (sh, sw), (N, C, h, w) = stride, x.shape
+    grids = x.unsqueeze(1)
+    if phase.dim() == 1:
+        named = torch.arange(sh * sw, device=x.device) == phase.unsqueeze(1)
+        grids = torch.where(named.view(N, sh * sw, 1, 1, 1), grids, 0.0)
+    else:
+        grids = phase.to(x.dtype).view(N, sh * sw, 1, 1, 1) * grids
+    y = grids.view(N, sh, sw, C, h, w).permute(0, 3, 4, 1, 5, 2).reshape(N, C, h * sh, w * sw)
+    return y if size is None else pad2d(y, 0, size[1] - w * sw, 0, size[0] - h * sh, "zeros")
+
+
+def covariance_pool2d(x: Tensor, iterations: int) -> Tensor:
+    """(N, C, H, W) -> (N, C (C + 1) / 2)."""
+    with full_precision(x.device):
+        centred = x.flatten(2) - x.mean(dim=(2, 3)).unsqueeze(2)
+        covariance = centred @ centred.transpose(1, 2) / centred.shape[2]
+        trace = covariance.diagonal(dim1=1, dim2=2).sum(dim=1).view(-1, 1, 1)
+        trace = torch.where(trace > 0, trace, 1.0)  # a map of one position has no covariance: its root is 0
+        identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        # The iteration converges for matrices with eigenvalues in [0, 1]; over the trace they are.
+        y = covariance / trace
+        z = step = (3 * identity - y) / 2
+        y = y @ step
+        for _ in range(iterations - 1):
+            step = (3 * identity - z @ y) / 2
+            y, z = y @ step, step @ z
+        rows, columns = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
+        return (y * trace.sqrt())[:, rows, columns]

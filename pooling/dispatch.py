@@ -93,7 +93,8 @@ def in_plain_torch(composite: Callable[..., Any], x: Tensor, *arguments: Any, **
 
 
 def _finish(y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    y = y.to(dtype).contiguous(memory_format=memory_format(x))
+    y = y.to(dtype)
+    y = y.contiguous(memory_format=memory_format(x)) if y.dim() == 4 else y
     return y.squeeze(0) if x.dim() == 3 else y
 
 

@@ -28,6 +28,7 @@ from pooling.downsampling import (  # noqa: F401 (functions of this page too)
 from pooling.geometry import Pair, Window
 from pooling.kernels import native
 from pooling.kernels.twice import flat_index
+from pooling.upsampling import max_unpool2d, polyphase_unpool2d  # noqa: F401 (functions of this page too)
 
 
 def max_pool2d(
@@ -404,3 +405,12 @@ def s3_pool2d(
     uniform = philox.uniform(philox.draw_seed(x.device) if seed is None else seed, H1 + W1)
     rows, columns = sampling.kept(uniform[:H1], sh, keep, size[0]), sampling.kept(uniform[H1:], sw, keep, size[1])
     return dense.index_select(-2, rows).index_select(-1, columns).contiguous(memory_format=layout)
+
+
+def covariance_pool2d(x: Tensor, *, iterations: int = 5) -> Tensor:
+    """The root of the channels' covariance matrix: (N, C, H, W) -> (N, C (C + 1) / 2) (Li et al. 2018, section 3.2).
+
+    `iterations` of Newton and Schulz; the upper triangle in row-major order.
+    """
+    check("covariance", x)
+    return in_plain_torch(composite.covariance_pool2d, x, iterations)

@@ -13,7 +13,9 @@ from pooling.geometry import Pair
 from pooling.kernels import native
 from pooling.options import Option, check_names, check_option, did_you_mean, signature_options
 
-KINDS = ("reducer", "downsampler", "global", "region", "context", "upsample")
+# What takes (N, C, H, W) to what: "reducer" and "downsampler" to a site's (N, C, H', W'), "adaptive" to an (N, C, h, w)
+# that is an option, "global" to (N, D), "context" to (N, C', H, W); "region" pools boxes, "upsample" undoes a reducer.
+KINDS = ("reducer", "downsampler", "global", "region", "context", "upsample", "adaptive")
 
 # What every site gives to its operator; an operator takes those that its signature names.
 COMMON = ("channels", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "padding_mode", "native")
@@ -56,12 +58,16 @@ class Operator:
 
 
 def register(
-    name: str, *, kind: str, paper: str = "", learnable: bool = False, random: bool = False
+    name: str, *, kind: str, paper: str = "", learnable: bool = False, random: bool = False, head: bool = False
 ) -> Callable[[Module], Module]:
     """Class decorator: make an `nn.Module` available under a name, in every place that lists operators.
 
     The module's keyword-only parameters, other than those that a site gives (`COMMON`), are its options; they are
     checked against their annotations whenever one is built.
+
+    Args:
+        head: register a head of this name too, `cls.Head`: the operator, a `WindowPool2d` that takes windows of any
+            size, with the whole map as its window.
 
     Raises:
         ValueError: unknown kind, or a name that this kind already has.
@@ -79,6 +85,10 @@ def register(
         _operators[kind, name] = Operator(name, kind, cls, paper, summary, options, learnable, random)
         cls.operator = name  # pyright: ignore[reportAttributeAccessIssue]
         cls.__init__ = _checking_options(cls.__init__, name, options)
+        if head:
+            from pooling.operators.heads import head_of
+
+            register(name, kind="global", paper=paper, learnable=learnable, random=random)(head_of(cls))
         return cls
 
     return decorate

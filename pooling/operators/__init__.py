@@ -1,13 +1,29 @@
 """The operators as modules, one file per family; importing them registers them."""
 
-from pooling.operators import antialias, fixed, heads, learned, polyphase, random, rank, spectral
+from pooling.operators import (
+    adaptive,
+    antialias,
+    attention,
+    context,
+    fixed,
+    heads,
+    learned,
+    polyphase,
+    random,
+    rank,
+    spectral,
+    upsample,
+)
 from pooling.operators.base import Downsampler2d, GlobalPool2d, WindowPool2d
 
 __all__ = [
     "Downsampler2d",
     "GlobalPool2d",
     "WindowPool2d",
+    "adaptive",
     "antialias",
+    "attention",
+    "context",
     "fixed",
     "heads",
     "learned",
@@ -15,4 +31,5 @@ __all__ = [
     "random",
     "rank",
     "spectral",
+    "upsample",
 ]

@@ -34,7 +34,7 @@ def per_shape(per: Per, channels: int | None, owner: str) -> tuple[int, ...]:
     return (channels, 1, 1)
 
 
-@register("max", kind="reducer", paper="Ranzato et al. 2007; torch.nn.MaxPool2d")
+@register("max", kind="reducer", paper="Ranzato et al. 2007; torch.nn.MaxPool2d", head=True)
 class MaxPool2d(WindowPool2d):
     """The largest value of each window; where tied, the first tap in row-major order gets the gradient.
 
@@ -50,9 +50,11 @@ class MaxPool2d(WindowPool2d):
     def reduce(self, x: Tensor, window: Window) -> Any:
         return functional.max_pool2d(x, window, return_indices=self.return_indices)
 
-    def forward(self, x: Tensor) -> Any:
-        y = super().forward(x)
-        if not self.return_indices or self.padding_mode == "zeros":
+    def forward(self, x: Tensor, *, return_indices: bool | None = None) -> Any:
+        self.check(x)
+        wanted = self.return_indices if return_indices is None else return_indices
+        y = functional.max_pool2d(*self.framed(x), return_indices=wanted)
+        if not wanted or self.padding_mode == "zeros":
             return y
         # From positions in the continued input back to those that they were copied from.
         H, W = x.shape[-2:]
@@ -61,7 +63,7 @@ class MaxPool2d(WindowPool2d):
         return values, source.flatten()[indices]
 
 
-@register("min", kind="reducer", paper="morphological erosion: Serra 1982")
+@register("min", kind="reducer", paper="morphological erosion: Serra 1982", head=True)
 class MinPool2d(WindowPool2d):
     """The smallest value of each window.
 
@@ -72,7 +74,7 @@ class MinPool2d(WindowPool2d):
         return functional.min_pool2d(x, window)
 
 
-@register("avg", kind="reducer", paper="LeCun et al. 1990; torch.nn.AvgPool2d")
+@register("avg", kind="reducer", paper="LeCun et al. 1990; torch.nn.AvgPool2d", head=True)
 class AvgPool2d(WindowPool2d):
     """The mean of each window.
 
@@ -98,9 +100,16 @@ class AvgPool2d(WindowPool2d):
             x, window, count_include_pad=self.count_include_pad, divisor_override=self.divisor_override
         )
 
+    def whole(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
 
 @register(
-    "lp", kind="reducer", paper="Sermanet et al. 2012, arXiv:1204.3968; learned p: Gulcehre et al. 2014", learnable=True
+    "lp",
+    kind="reducer",
+    paper="Sermanet et al. 2012, arXiv:1204.3968; learned p: Gulcehre et al. 2014",
+    learnable=True,
+    head=True,
 )
 class LpPool2d(WindowPool2d):
     """(mean |x|^p)^(1/p) of each window: p = 1 is the mean magnitude, p -> inf the largest magnitude.
@@ -147,7 +156,7 @@ class LpPool2d(WindowPool2d):
         return functional.lp_pool2d(x, window, p=self.p, normalize=self.normalize)
 
 
-@register("soft", kind="reducer", paper="Stergiou et al. 2021, arXiv:2101.00440")
+@register("soft", kind="reducer", paper="Stergiou et al. 2021, arXiv:2101.00440", head=True)
 class SoftPool2d(WindowPool2d):
     """Mean of each window weighted by softmax(beta * x).
 
@@ -167,7 +176,12 @@ class SoftPool2d(WindowPool2d):
 
 
 @register(
-    "mixed", kind="reducer", paper="Lee et al. 2016, arXiv:1509.08985; Yu et al. 2014", learnable=True, random=True
+    "mixed",
+    kind="reducer",
+    paper="Lee et al. 2016, arXiv:1509.08985; Yu et al. 2014",
+    learnable=True,
+    random=True,
+    head=True,
 )
 class MixedPool2d(WindowPool2d):
     """a * max + (1 - a) * mean of each window.
@@ -212,7 +226,7 @@ class MixedPool2d(WindowPool2d):
         return functional.mixed_pool2d(x, window, a=self.share(x.device))
 
 
-@register("gem", kind="reducer", paper="Radenovic et al. 2018, arXiv:1711.02512", learnable=True)
+@register("gem", kind="reducer", paper="Radenovic et al. 2018, arXiv:1711.02512", learnable=True, head=True)
 class GeMPool2d(WindowPool2d):
     """(mean max(x, eps)^p)^(1/p) of each window, the generalised mean.
 
@@ -253,7 +267,7 @@ class GeMPool2d(WindowPool2d):
         return functional.gem_pool2d(x, window, p=self.p, eps=self.eps)
 
 
-@register("lse", kind="reducer", paper="Pinheiro & Collobert 2015, arXiv:1411.6228", learnable=True)
+@register("lse", kind="reducer", paper="Pinheiro & Collobert 2015, arXiv:1411.6228", learnable=True, head=True)
 class LogSumExpPool2d(WindowPool2d):
     """(1/r) log mean e^(r x) of each window: r -> 0 gives the mean, r -> inf the max.
 
@@ -283,7 +297,7 @@ class LogSumExpPool2d(WindowPool2d):
         return functional.lse_pool2d(x, window, r=self.fixed_r if self.r is None else self.r)
 
 
-@register("edscw", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772")
+@register("edscw", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772", head=True)
 class EdscwPool2d(WindowPool2d):
     """Mean of each window weighted by softmax of each value's Dice-Sorensen similarity to the window's mean.
 
@@ -294,7 +308,7 @@ class EdscwPool2d(WindowPool2d):
         return functional.edscw_pool2d(x, window)
 
 
-@register("idw", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772")
+@register("idw", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772", head=True)
 class InverseDistancePool2d(WindowPool2d):
     """Mean of each window weighted by each value's inverse distance from the window's mean.
 
@@ -305,7 +319,7 @@ class InverseDistancePool2d(WindowPool2d):
         return functional.idw_pool2d(x, window)
 
 
-@register("ada", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772", learnable=True)
+@register("ada", kind="reducer", paper="Stergiou & Poppe 2022, arXiv:2111.00772", learnable=True, head=True)
 class AdaPool2d(WindowPool2d):
     """b * edscw + (1 - b) * soft with a learned b per channel (AdaPool).
 

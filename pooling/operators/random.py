@@ -11,7 +11,7 @@ from pooling.options import Range
 from pooling.registry import register
 
 
-@register("stochastic", kind="reducer", paper="Zeiler & Fergus 2013, arXiv:1301.3557", random=True)
+@register("stochastic", kind="reducer", paper="Zeiler & Fergus 2013, arXiv:1301.3557", random=True, head=True)
 class StochasticPool2d(WindowPool2d):
     """Training draws one tap of each window with probability a_i / sum a, a = max(x, 0); eval gives sum a^2 / sum a.
 

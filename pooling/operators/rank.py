@@ -13,7 +13,7 @@ from pooling.options import Range
 from pooling.registry import register
 
 
-@register("median", kind="reducer", paper="Tukey 1977; torch.median")
+@register("median", kind="reducer", paper="Tukey 1977; torch.median", head=True)
 class MedianPool2d(WindowPool2d):
     """The lower median of each window; that member gets the gradient.
 
@@ -23,8 +23,12 @@ class MedianPool2d(WindowPool2d):
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.median_pool2d(x, window)
 
+    def whole(self, x: Tensor) -> Tensor:
+        # torch.median reads foreign memory where a stride is 0, as an expanded tensor's is.
+        return x.flatten(2).contiguous().median(dim=2).values
 
-@register("rap", kind="reducer", paper="Shi et al. 2016")
+
+@register("rap", kind="reducer", paper="Shi et al. 2016", head=True)
 class RankAveragePool2d(WindowPool2d):
     """The mean of the t largest values of each window (rank-based average).
 
@@ -38,12 +42,18 @@ class RankAveragePool2d(WindowPool2d):
         kh, kw = self.window.kernel_size
         self.table: Tensor
         self.register_buffer("table", ranks.largest(kh * kw, t), persistent=False)
+        self.t = t
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.ranked_pool2d(x, window, table=self.table, owner="rap")
 
+    def whole(self, x: Tensor) -> Tensor:
+        values = x.flatten(2)
+        count = values.shape[2]
+        return values.topk(-(-count // 2) if self.t is None else min(self.t, count)).values.mean(dim=2)
 
-@register("rwp", kind="reducer", paper="Shi et al. 2016")
+
+@register("rwp", kind="reducer", paper="Shi et al. 2016", head=True)
 class RankWeightedPool2d(WindowPool2d):
     """The r-th largest value of each window weighted in proportion to a (1 - a)^(r - 1) (rank-based weighting).
 
@@ -57,9 +67,16 @@ class RankWeightedPool2d(WindowPool2d):
         kh, kw = self.window.kernel_size
         self.table: Tensor
         self.register_buffer("table", ranks.geometric(kh * kw, a), persistent=False)
+        self.a = a
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         return functional.ranked_pool2d(x, window, table=self.table, owner="rwp")
+
+    def whole(self, x: Tensor) -> Tensor:
+        values = x.flatten(2).sort(dim=2, descending=True).values
+        weights = (1 - self.a) ** torch.arange(values.shape[2], device=x.device, dtype=self.table.dtype)
+        weighted = torch.where(weights > 0, values, 0.0) * (weights / weights.sum())
+        return weighted.sum(dim=2).to(x.dtype)
 
 
 @register("rsp", kind="reducer", paper="Shi et al. 2016", random=True)

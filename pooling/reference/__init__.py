@@ -44,7 +44,7 @@ from pooling.reference.means import (
     subsample_scaled2d,
     weighted_mean_pool2d,
 )
-from pooling.reference.polyphase import polyphase_pool2d
+from pooling.reference.polyphase import polyphase_pool2d, polyphase_unpool2d
 from pooling.reference.rank import (
     first_kept_weights,
     geometric_weights,
@@ -59,8 +59,10 @@ from pooling.reference.sampling import (
     random_bounds,
     s3_pool2d,
 )
+from pooling.reference.second_order import covariance_pool2d
 from pooling.reference.spectral import asap_pool2d, flc_pool2d, ideal_pool2d, spectral_pool2d
 from pooling.reference.stochastic import stochastic_pool2d
+from pooling.reference.upsample import bilinear_upsample2d, nearest_upsample2d
 from pooling.reference.windows import EXAMPLE, Array, continued, pool2d, windows
 
 __all__ = [
@@ -74,9 +76,11 @@ __all__ = [
     "argmax_router",
     "asap_pool2d",
     "avg_pool2d",
+    "bilinear_upsample2d",
     "binomial_row",
     "blur_pool2d",
     "continued",
+    "covariance_pool2d",
     "edscw_pool2d",
     "first_kept_weights",
     "flc_pool2d",
@@ -94,8 +98,10 @@ __all__ = [
     "median_pool2d",
     "min_pool2d",
     "mixed_pool2d",
+    "nearest_upsample2d",
     "philox",
     "polyphase_pool2d",
+    "polyphase_unpool2d",
     "pool2d",
     "pseudo_random_bounds",
     "random_bounds",

@@ -1,9 +1,9 @@
-"""The choice among the polyphase components."""
+"""The choice among the polyphase components, and the way back."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pooling.reference.windows import Array, continued
+from pooling.reference.windows import Array, blank, continued
 
 
 def polyphase_pool2d(
@@ -31,3 +31,23 @@ def polyphase_pool2d(
             if size > best:
                 best, y[n], phases[n] = size, part, a * sw + b
     return y, phases
+
+
+def polyphase_unpool2d(y: Array, phase: NDArray[np.int64], stride: tuple[int, int], size: tuple[int, int]) -> Array:
+    """Each image's values put back on the grid that they were taken from, zeros elsewhere (Chaman & Dokmanic 2021).
+
+    Shape: y (N, C, H', W') and phase (N,) -> (N, C, H, W), (H, W) = size; what lies past it is left out.
+
+    >>> polyphase_unpool2d(*polyphase_pool2d(x, (2, 2)), (2, 2), (4, 4))[0, 0]
+    array([[0., 0., 0., 0.],
+           [0., 6., 0., 2.],
+           [0., 0., 0., 0.],
+           [0., 8., 0., 6.]])
+    """
+    x = blank(y, size)
+    for n, c, i, j in np.ndindex(*y.shape):
+        a, b = divmod(int(phase[n]), stride[1])
+        h, w = a + i * stride[0], b + j * stride[1]
+        if h < size[0] and w < size[1]:
+            x[n, c, h, w] = y[n, c, i, j]
+    return x

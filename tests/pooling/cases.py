@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 import pooling
 from pooling.geometry import Window
+from pooling.operators.heads import WholeMap
 
 CHANNELS = 3
 
 # Options without a default, by operator.
-REQUIRED: dict[str, dict[str, Any]] = {}
+REQUIRED: dict[str, dict[str, Any]] = {"adaptive_max": {"output_size": 2}, "adaptive_avg": {"output_size": 2}}
 
 # Options worth a run of their own, by kind and operator; the defaults are always run.
 VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
@@ -92,10 +93,51 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("downsampler", "lps"): [{"tau": 0.3, "hidden": 2}],
     ("global", "spp"): [{"levels": (3,)}],
     ("global", "flatten"): [{"grid": 2}],
+    ("global", "map"): [{"heads": CHANNELS, "mlp_ratio": 0.0}],
+    ("global", "simpool"): [{"gamma": 1.25}],
+    ("global", "covariance"): [{"features": 2}, {"iterations": 1}],
+    ("upsample", "transposed_conv"): [{"out_channels": 2}],
+    ("context", "ppm"): [{"bins": (2,), "out_channels": 4}, {"padding_mode": "circular"}],
+    ("context", "aspp"): [{"rates": (1, 5), "out_channels": 4}, {"padding_mode": "reflect"}],
+    ("adaptive", "adaptive_max"): [{"output_size": (3, 1)}],
+    ("adaptive", "adaptive_avg"): [{"output_size": (3, 1)}, {"output_size": (9, 5)}],
 }
+
+# A reducer that is a head too is run with the same options.
+WHOLE_MAPS = [name for name in pooling.names("global") if issubclass(pooling.info(name, "global").cls, WholeMap)]
+for name in WHOLE_MAPS:
+    known = pooling.info(name, "global").options.keys()
+    VARIANTS["global", name] = [options for options in VARIANTS.get(("reducer", name), []) if options.keys() <= known]
 
 # Every downsampler is run with each of these.
 SITES = ({"native": "avg"}, {"native": "conv"}, {"padding_mode": "reflect"}, {"padding_mode": "circular"})
+
+
+class Undone(nn.Module):
+    """An upsampling partner at work: with the size it is to give, and places that a pool of its window may choose."""
+
+    def __init__(self, operator: nn.Module) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def size(self, x: Tensor) -> tuple[int, int]:
+        (sh, sw), (h, w) = self.operator.window.stride, x.shape[-2:]
+        return h * sh, w * sw
+
+    def choice(self, x: Tensor) -> Tensor | None:
+        if self.operator.partner is None:
+            return None
+        (sh, sw), (h, w), N = self.operator.window.stride, x.shape[-2:], len(x) if x.dim() == 4 else 1
+        if self.operator.choice == "phase":
+            phase = 5 * torch.arange(N, device=x.device) % (sh * sw)
+            if self.operator.partner == "lps" and self.training:
+                return (torch.arange(N * sh * sw, device=x.device, dtype=torch.float64) / 8).view(N, sh * sw)
+            return phase
+        i, j = torch.arange(h, device=x.device).view(-1, 1), torch.arange(w, device=x.device)
+        return ((i * sh + (i + 2 * j) % sh) * w * sw + j * sw + (2 * i + j) % sw).expand(x.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator(x, self.choice(x), size=self.size(x))
 
 
 @dataclass(frozen=True)
@@ -133,6 +175,7 @@ class Case:
         geometry = {name: getattr(window, name) for name in window.__dataclass_fields__}
         arguments = {"channels": CHANNELS, **geometry, **REQUIRED.get(self.name, {}), **self.arguments, **overrides}
         operator = pooling.create(self.name, kind=self.kind, **arguments).double()
+        operator = Undone(operator) if self.kind == "upsample" else operator
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in operator.parameters():

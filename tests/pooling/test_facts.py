@@ -469,21 +469,6 @@ def test_a_shortcut_uses_the_phase_of_its_main_branch() -> None:
     assert torch.equal(pool(shortcut, phase=phase), y)
 
 
-# Heads
-
-
-def test_heads_of_a_constant_are_that_constant() -> None:
-    x = torch.full((2, 3, 7, 5), 1.5)
-    for name in pooling.names("global"):
-        if not pooling.info(name, "global").learnable:
-            assert (pooling.create(name, kind="global", channels=3)(x) == 1.5).all(), name
-
-
-def test_a_map_of_the_grid_s_size_is_only_flattened() -> None:
-    x = torch.randn(2, 3, 4, 4)
-    assert torch.equal(pooling.create("flatten", channels=3)(x), x.flatten(1))
-
-
 # Seeds
 
 

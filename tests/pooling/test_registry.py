@@ -125,6 +125,35 @@ def test_a_name_that_two_kinds_share_means_the_reducer_unless_a_kind_is_given() 
     assert pooling.names().count("mine") == 1
 
 
+def test_a_reducer_that_asks_for_it_is_a_head_too() -> None:
+    @pooling.register("midrange", kind="reducer", paper="nobody 2030", head=True)
+    class Midrange(pooling.WindowPool2d):
+        """The share of max in max and min of each window.
+
+        Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
+        """
+
+        def __init__(self, *, share: Annotated[float, Range(least=0, most=1)] = 0.5, **geometry) -> None:
+            super().__init__(**geometry)
+            self.share = share
+
+        def reduce(self, x: Tensor, window: Window) -> Tensor:
+            low, high = pooling.functional.min_pool2d(x, window), pooling.functional.max_pool2d(x, window)
+            return self.share * high + (1 - self.share) * low
+
+    x = torch.rand(2, 3, 5, 4)
+    head = pooling.create("midrange", kind="global", channels=3, share=1)
+    assert torch.equal(head(x), x.amax(dim=(2, 3)))
+    assert head.out_features == 3
+    described = pooling.info("midrange", "global")
+    assert (described.paper, described.options["share"].default) == ("nobody 2030", 0.5)
+    assert described.summary == "The share of max in max and min of the whole map."
+    with pytest.raises(ValueError, match="midrange: share must be a number >= 0 and <= 1, got 2"):
+        pooling.create("midrange", kind="global", channels=3, share=2)
+    with pytest.raises(TypeError, match="must derive from WindowPool2d"):
+        pooling.register("other", kind="reducer", head=True)(nn.Identity)
+
+
 def test_names_are_those_of_each_kind() -> None:
     for kind in registry.KINDS:
         for name in pooling.names(kind):
@@ -155,8 +184,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, nearest: str) -
 
 
 def test_an_unknown_name_lists_those_of_its_kind() -> None:
-    with pytest.raises(ValueError, match=r"'max' is not registered.*\(registered: gap, gmp"):
-        pooling.create("max", kind="global", channels=3)
+    with pytest.raises(ValueError, match=r"'blur' is not registered.*\(registered: .*gap, gmp"):
+        pooling.create("blur", kind="global", channels=3)
 
 
 def test_a_misspelt_argument_of_the_site_is_answered_with_the_right_one() -> None:
