@@ -21,6 +21,7 @@ from pooling.registry import Operator
 INDENT = "    "
 COLUMNS = ("name", "kind", "learns", "random", "native", "paper", "in a line")
 MAP = torch.from_numpy(reference.EXAMPLE)
+MAPS = torch.cat([MAP, MAP.flip(2), MAP.flip(3), MAP.transpose(2, 3)], dim=1)  # for what mixes channels
 POOLED = torch.tensor([[6.0, 4.0], [8.0, 6.0]], dtype=torch.float64)[None, None]  # its 2x2 maxima
 BOXES = torch.tensor([[0.0, 0, 0, 4, 4], [0, 1, 1, 3, 3]], dtype=torch.float64)  # image, then left, top, right, bottom
 
@@ -89,7 +90,7 @@ def example(operator: Operator, training: bool = False, **options: Any) -> Examp
         result = module(x, *others)
     result = result[0] if isinstance(result, tuple) else result
     (gradient,) = torch.autograd.grad(result.sum(), x, allow_unused=True, materialize_grads=True)
-    return Example(_call(operator, module, options), given, result.detach(), gradient)
+    return Example(_call(operator, module, options, given.shape[1]), given, result.detach(), gradient)
 
 
 def _some_value(option: Option) -> Any:
@@ -103,11 +104,14 @@ def _some_value(option: Option) -> Any:
 def _inputs(operator: Operator) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The map that this kind of operator takes, and what it takes beside it.
 
-    Regions come with boxes. An upsampling partner brings the pooled map back and, where it needs what a pool chose on
-    the way there (its class names the pool as `partner` and what as `choice`), is given that.
+    What mixes channels gets four of them. Regions come with boxes. An upsampling partner brings the pooled map back
+    and, where it needs what a pool chose on the way there (its class names the pool as `partner` and what as
+    `choice`), is given that.
     """
     if operator.kind == "region":
         return MAP.repeat(1, 4, 1, 1), (BOXES,)
+    if operator.learnable and operator.kind in ("global", "context"):
+        return MAPS, ()
     if operator.kind != "upsample":
         return MAP, ()
     partner = getattr(operator.cls, "partner", None)
@@ -120,12 +124,12 @@ def _inputs(operator: Operator) -> tuple[Tensor, tuple[Tensor, ...]]:
     return y.detach(), (chosen,)
 
 
-def _call(operator: Operator, module: nn.Module, options: dict[str, Any]) -> str:
+def _call(operator: Operator, module: nn.Module, options: dict[str, Any], channels: int) -> str:
     words = [f'"{operator.name}"']
     if registry.info(operator.name) != operator:
         words.append(f'kind="{operator.kind}"')
     if isinstance(module, GlobalPool2d) or any(True for _ in module.parameters()):
-        words.append("channels=1")
+        words.append(f"channels={channels}")
     if operator.kind in ("reducer", "downsampler", "upsample"):
         words += ["kernel_size=2", "stride=2"]
     return f"pooling.create({', '.join([*words, *(f'{name}={value!r}' for name, value in options.items())])})"
@@ -242,8 +246,10 @@ Made by `python -m pooling --markdown > docs/operators.md`. `python -m pooling N
 your choice: `python -m pooling lp p=3`.
 
 A *reducer* takes the place of a whole pool, a *downsampler* that of the subsampling alone, and a *global* operator is a
-head. `learns`: it can have parameters. `random`: it draws in training. `native`: it has a compiled kernel. The examples
-are worked on one 4x4 map, with windows of 2x2 at stride 2; parameters start from seed 0.
+head. An *upsample* operator undoes a pool in a decoder, *context* tells each position of its surroundings, and an
+*adaptive* pool gives a map of the size you ask for; it keeps no site's size and stands at none. `learns`: it can have
+parameters. `random`: it draws in training. `native`: it has a compiled kernel. The examples are worked on one 4x4 map,
+with windows of 2x2 at stride 2; parameters start from seed 0.
 
 {table}
 

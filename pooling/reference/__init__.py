@@ -62,7 +62,7 @@ from pooling.reference.sampling import (
 from pooling.reference.second_order import covariance_pool2d
 from pooling.reference.spectral import asap_pool2d, flc_pool2d, ideal_pool2d, spectral_pool2d
 from pooling.reference.stochastic import stochastic_pool2d
-from pooling.reference.upsample import bilinear_upsample2d, nearest_upsample2d
+from pooling.reference.upsample import bilinear2d, nearest2d
 from pooling.reference.windows import EXAMPLE, Array, continued, pool2d, windows
 
 __all__ = [
@@ -76,7 +76,7 @@ __all__ = [
     "argmax_router",
     "asap_pool2d",
     "avg_pool2d",
-    "bilinear_upsample2d",
+    "bilinear2d",
     "binomial_row",
     "blur_pool2d",
     "continued",
@@ -98,7 +98,7 @@ __all__ = [
     "median_pool2d",
     "min_pool2d",
     "mixed_pool2d",
-    "nearest_upsample2d",
+    "nearest2d",
     "philox",
     "polyphase_pool2d",
     "polyphase_unpool2d",

@@ -5,10 +5,10 @@ import numpy as np
 from pooling.reference.windows import Array, blank
 
 
-def nearest_upsample2d(x: Array, size: tuple[int, int]) -> Array:
+def nearest2d(x: Array, size: tuple[int, int]) -> Array:
     """Row i of H is row floor(i H' / H) of the input's H'; columns alike.
 
-    >>> nearest_upsample2d(x[..., :1], (4, 3))[0, 0, 0]
+    >>> nearest2d(x[..., :1], (4, 3))[0, 0, 0]
     array([1., 1., 1.])
     """
     y = blank(x, size)
@@ -17,10 +17,10 @@ def nearest_upsample2d(x: Array, size: tuple[int, int]) -> Array:
     return y
 
 
-def bilinear_upsample2d(x: Array, size: tuple[int, int]) -> Array:
+def bilinear2d(x: Array, size: tuple[int, int]) -> Array:
     """Linear along each axis between the centres of positions, constant past the outer ones.
 
-    >>> bilinear_upsample2d(x[..., :2, :2], (2, 4))[0, 0, 0]
+    >>> bilinear2d(x[..., :2, :2], (2, 4))[0, 0, 0]
     array([1. , 1.5, 2.5, 3. ])
     """
 

@@ -1,10 +1,14 @@
 """Every registered backbone: sizes, gradients, heads, and the theorem about polyphase sampling."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 import models
+import pooling
+from pooling.operators.context import Context2d
 from tests.models.families import ONE_OF_EACH_FAMILY
 
 
@@ -13,12 +17,109 @@ def test_lenet_takes_images_of_many_sizes(size):
     assert models.create("lenet5", in_channels=1, image_size=size)(torch.rand(2, 1, size, size)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("up", ["transposed_conv", "nearest", "bilinear"])
+PARTNERS = {
+    name: getattr(pooling.info(name, "upsample").cls, "partner", None)
+    for name in pooling.names("upsample")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("up", PARTNERS)
 @pytest.mark.parametrize("size", [16, 31])
 def test_unet_keeps_the_image_size(up, size):
-    net = models.create("unet", num_classes=5, in_channels=2, image_size=size, depth=3, width=8, up=up)
-    assert net(torch.rand(2, 2, size, size)).shape == (2, 5, size, size)
+    net = models.create(
+        "unet", num_classes=5, in_channels=2, image_size=size, depth=3, width=8, up=up, pooling=PARTNERS[up]
+    )
+    y = net(torch.rand(2, 2, size, size))
+    assert y.shape == (2, 5, size, size)
+    y.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert [s.native for s in models.sites(net)] == ["max"] * 3
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "circular"])
+def test_unet_s_max_unpool_takes_the_indices_of_its_own_pools_too(padding_mode):
+    """The paper's own pools and pooling=max are one operator."""
+    nets = []
+    for choice in (None, "max"):
+        torch.manual_seed(0)
+        nets.append(
+            models.create(
+                "unet", image_size=16, depth=2, width=4, up="max_unpool", pooling=choice, padding_mode=padding_mode
+            )
+        )
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(nets[0](x), nets[1](x))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            {"up": "max_unpool", "pooling": "blur"},
+            "puts back what pooling 'max' took, but pool1 has 'blur'; take pooling=max",
+        ),
+        (
+            {"up": "aps_up"},
+            "puts back what pooling 'aps' took, but pool1 has 'max'; take pooling=aps at every site, or up=",
+        ),
+        ({"up": "aps_up", "pooling": "aps", "sites": ["pool1"]}, "but pool2 has 'max'"),
+        ({"up": "aps_up", "pooling": "avg"}, "or up=nearest or bilinear or transposed_conv"),
+        ({"rates": [2, 4]}, "take context=aspp or context=ppm"),
+        ({"context": "ppm", "rates": [2, 4]}, "pooling 'ppm': no option 'rates'"),
+    ],
+)
+def test_a_decoder_that_does_not_fit_its_encoder_is_told_what_to_take(options, words):
+    with pytest.raises(TypeError) as caught:
+        models.create("unet", image_size=32, **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option, wrong, near", [("up", "nearst", "nearest"), ("context", "asp", "aspp")])
+def test_an_unknown_part_of_a_decoder_is_answered_with_the_nearest(option, wrong, near):
+    with pytest.raises(ValueError, match=f"'{wrong}' is not registered; did you mean '{near}'"):
+        models.create("unet", image_size=32, **{option: wrong})
+
+
+@pytest.mark.parametrize("context", ["ppm", "aspp"])
+@pytest.mark.parametrize("backbone", ["unet", "deeplabv3"])
+def test_every_context_in_every_segmenter(backbone, context):
+    with torch.device("meta"):
+        net = models.create(backbone, num_classes=3, in_channels=1, image_size=32, context=context)
+        y = net(torch.rand(1, 1, 32, 32))
+    assert y.shape == (1, 3, 32, 32)
+    assert [m.operator for m in net.modules() if isinstance(m, Context2d)] == [context]
+    y.square().mean().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_options_of_a_context_reach_it():
+    with torch.device("meta"):
+        aspp = models.create("deeplabv3", rates=[6, 12], dropout=0.25).classifier[0]
+        ppm = models.create("unet", context="ppm", bins=[1, 2]).context
+    assert [branch[0].dilation for branch in list(aspp.convs)[1:-1]] == [(6, 6), (12, 12)]
+    assert aspp.project[-1].p == 0.25
+    assert len(ppm.branches) == 2
+
+
+@pytest.mark.parametrize("context", ["none", "aspp"])
+@pytest.mark.parametrize("up", ["aps_up", "nearest"])
+def test_an_untrained_polyphase_unet_shifts_with_the_image(up, context):
+    """Chaman & Dokmanic 2021b: exact where the sides divide by the total stride; no other way up is."""
+    torch.manual_seed(0)
+    common = {"in_channels": 1, "image_size": 16, "depth": 2, "width": 4, "pooling": "aps", "padding_mode": "circular"}
+    options = {"context": context} | ({"rates": [2, 5]} if context == "aspp" else {})
+    net = models.create("unet", up=up, **common, **options).double()
+    x = torch.rand(2, 1, 16, 16, dtype=torch.float64)
+    settle(net, x)
+    change = 0.0
+    with torch.no_grad():
+        y = net(x)
+        for shift in [(1, 0), (0, 1), (3, 5), (-7, 2), (4, 8)]:
+            change = max(
+                change, float((net(x.roll(shift, (2, 3))) - y.roll(shift, (2, 3))).abs().max() / y.abs().max())
+            )
+    assert change < 1e-12 if up == "aps_up" else change > 1e-4
 
 
 def output_shape(name: str, size: int) -> tuple[int, ...]:
@@ -53,12 +154,38 @@ def test_every_family_learns_from_small_images(name, pooling):
     assert any(p.grad.any() for p in net.parameters())
 
 
-@pytest.mark.parametrize("head", ["gap", "gmp", "avgmax", "flatten", "spp", {"name": "spp", "levels": [1, 3]}])
-@pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "resnet18", "nin", "convnext_atto", "densenet40", "vgg11"])
+LIGHT = ["lenet5", "alexnet", "alexnet_2012", "vgg11", "vgg11_bn", "nin", "allcnn", "sppnet", "resnet20"]
+DEEP = ["googlenet", "resnet50", "densenet40", "convnext_atto", "mobilenet_v2", "efficientnet_b0"]
+HEADS = [*pooling.names("global"), {"name": "spp", "levels": [1, 3]}]
+# One of each sort: features by channel, by pair of channels, by position; learned.
+SORTS = ["gem", "covariance", "flatten", "map"]
+
+
+@pytest.mark.parametrize("backbone, head", [*itertools.product(LIGHT, HEADS), *itertools.product(DEEP, SORTS)], ids=str)
 def test_every_head_on_every_classifier(backbone, head):
     with torch.device("meta"):
         net = models.create(backbone, num_classes=3, in_channels=1, image_size=32, head=head)
         assert net(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+
+
+def test_every_family_of_classifiers_has_its_heads_tried():
+    classifiers = {name for name in ONE_OF_EACH_FAMILY if models.info(name).task == "classification"}
+    assert classifiers - {"densenet121"} <= {*LIGHT, *DEEP}  # densenet40 is its small twin
+
+
+@pytest.mark.parametrize("head", pooling.names("global"))
+@pytest.mark.parametrize("backbone", ["lenet5", "resnet20", "vgg11"])
+def test_every_head_takes_a_training_step(backbone, head):
+    """On small images vgg11's last map is a single position, which no head may turn into a NaN."""
+    torch.manual_seed(0)
+    width = {"width": 8} if backbone == "vgg11" else {}
+    net = models.create(backbone, in_channels=1, image_size=32, head=head, **width)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    logits = net(torch.rand(4, 1, 32, 32))
+    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    optimizer.step()
+    assert net.eval()(torch.rand(1, 1, 32, 32)).isfinite().all()
 
 
 SHIFT_EQUIVARIANT = [

@@ -552,9 +552,7 @@ def conv_unit(layers: list[nn.Module], case: Case, x: Array) -> Array:
 def pooled_branch(branch: nn.Module, case: Case, x: Array) -> Array:
     pool, *layers = branch
     grid = pool.output_size
-    return reference.bilinear_upsample2d(
-        conv_unit(layers, case, reference.adaptive_avg_pool2d(x, (grid, grid))), x.shape[2:]
-    )
+    return reference.bilinear2d(conv_unit(layers, case, reference.adaptive_avg_pool2d(x, (grid, grid))), x.shape[2:])
 
 
 def ppm(module, case, x, window, uniforms):
@@ -620,8 +618,8 @@ DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ("global", "simpool"): simpool,
     ("global", "covariance"): covariance,
     **{("global", name): over_the_map(name) for name in WHOLE_MAPS},
-    ("upsample", "nearest"): put_back(lambda x, size, choice, window: reference.nearest_upsample2d(x, size)),
-    ("upsample", "bilinear"): put_back(lambda x, size, choice, window: reference.bilinear_upsample2d(x, size)),
+    ("upsample", "nearest"): put_back(lambda x, size, choice, window: reference.nearest2d(x, size)),
+    ("upsample", "bilinear"): put_back(lambda x, size, choice, window: reference.bilinear2d(x, size)),
     ("upsample", "transposed_conv"): transposed_conv,
     ("upsample", "max_unpool"): put_back(lambda x, size, choice, window: reference.max_unpool2d(x, choice, size)),
     ("upsample", "aps_up"): put_back(shared_out),

@@ -178,9 +178,14 @@ def test_a_segmentation_run(train):
         "model=unet",
         "model.depth=2",
         "model.width=4",
+        "model.context=aspp",
+        "model.rates=[1,2]",
+        "model.up=aps_up",
+        "pooling=aps",
         "data.scenes=60",
         "evaluation.protocols=null",
     )
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["rates"] == [1, 2]
     results = json.loads((folder / "results.json").read_text())
     assert {"mean_iou", "pixel_accuracy", "shift_equivariance"} <= results.keys()
     assert "val/shift_equivariance" in table(folder)[0]
