@@ -13,13 +13,15 @@ Needs torch and numpy only.
 from pooling import functional, plugins, reference
 from pooling.dispatch import backend
 from pooling.geometry import Window
-from pooling.operators import Downsampler2d, GlobalPool2d, WindowPool2d
+from pooling.operators import Context2d, Downsampler2d, GlobalPool2d, Upsample2d, WindowPool2d
 from pooling.registry import Operator, create, info, names, register
 
 __all__ = [
+    "Context2d",
     "Downsampler2d",
     "GlobalPool2d",
     "Operator",
+    "Upsample2d",
     "Window",
     "WindowPool2d",
     "backend",

@@ -15,10 +15,14 @@ from pooling.operators import (
     upsample,
 )
 from pooling.operators.base import Downsampler2d, GlobalPool2d, WindowPool2d
+from pooling.operators.context import Context2d
+from pooling.operators.upsample import Upsample2d
 
 __all__ = [
+    "Context2d",
     "Downsampler2d",
     "GlobalPool2d",
+    "Upsample2d",
     "WindowPool2d",
     "adaptive",
     "antialias",
