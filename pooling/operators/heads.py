@@ -11,8 +11,8 @@ from pooling.operators.base import GlobalPool2d, WindowPool2d
 from pooling.options import Range, signature_options
 from pooling.registry import COMMON, create, register
 
-# What a reducer's options say of padding, of windows or of more than values means nothing to a head.
-NOT_OF_HEADS = ("return_indices", "count_include_pad", "divisor_override")
+# Options of reducers that speak of padding, of the taps of a window of fixed size, or of more results than values.
+NOT_OF_HEADS = ("return_indices", "count_include_pad", "divisor_override", "smooth")
 
 
 class WholeMap(GlobalPool2d):

@@ -140,7 +140,7 @@ class TreePool2d(WindowPool2d):
         return values.squeeze(2)
 
 
-@register("lip", kind="reducer", paper="Gao et al. 2019, arXiv:1908.04156", learnable=True)
+@register("lip", kind="reducer", paper="Gao et al. 2019, arXiv:1908.04156", learnable=True, head=True)
 class LocalImportancePool2d(WindowPool2d):
     """Mean of each window weighted by e^l, l = 12 sigmoid(InstanceNorm(conv3x3(x))): learned local importance.
 
@@ -160,16 +160,22 @@ class LocalImportancePool2d(WindowPool2d):
         self.check(x)
         return in_plain_torch(self._weighted, x)
 
-    def _weighted(self, x: Tensor) -> Tensor:
+    def whole(self, x: Tensor) -> Tensor:
+        return in_plain_torch(lambda x: (self._logits(x).flatten(2).softmax(dim=2) * x.flatten(2)).sum(dim=2), x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         y = F.conv2d(pad2d(x, 1, 1, 1, 1, self.padding_mode), self.conv.weight.to(x.dtype)).to(x.dtype)
         norm = self.norm
         scale, shift = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
-        logits = 12 * torch.group_norm(y, norm.num_groups, scale, shift, norm.eps).sigmoid()
+        return 12 * torch.group_norm(y, norm.num_groups, scale, shift, norm.eps).sigmoid()
+
+    def _weighted(self, x: Tensor) -> Tensor:
+        logits, _ = self.framed(self._logits(x))
         x, window = self.framed(x)
-        return functional.weighted_mean_pool2d(x, window, logits=self.framed(logits)[0])
+        return functional.weighted_mean_pool2d(x, window, logits=logits)
 
 
-@register("dpp", kind="reducer", paper="Saeedan et al. 2018, arXiv:1804.04076", learnable=True)
+@register("dpp", kind="reducer", paper="Saeedan et al. 2018, arXiv:1804.04076", learnable=True, head=True)
 class DetailPreservingPool2d(WindowPool2d):
     """Mean of each window weighted by alpha + rho(x - m)^lambda: what differs from the smoothed map m counts more.
 
