@@ -66,13 +66,12 @@ class Walk {
     const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
     std::vector<Beyond> beyond_;
     std::vector<std::vector<Share>> shares_;
-    Rows<T> x_, column_maxima_, dense_, column_blur_, stuffed_, spread_, gradient_;
-    Rows<Int<T>> taps_;
-    Buffer<T> out_;
+    Rows<T> x_, along_, dense_, column_blur_, stuffed_, spread_, gradient_;
+    Rows<Int<T>> along_taps_, taps_;
+    Buffer<T> zeros_, out_;
     Buffer<Int<T>> first_taps_;
     std::vector<const T*> rows_, seen_, gradients_;
-    std::vector<const Int<T>*> tap_rows_;
-    std::vector<T> row_weights_;
+    std::vector<const Int<T>*> tap_rows_, row_taps_;
 
     int kh() const { return K > 0 ? K : p_.kh; }
     int kw() const { return K > 0 ? K : p_.kw; }
@@ -97,79 +96,89 @@ class Walk {
     const T* x_row(int64_t h) {
         return x_.row(h, [&](T* to) { read_pixels(p_.x, row_at(h, p_.H, p_.W), p_.W, to + x_zero_); });
     }
-    Span rows_of(int64_t d) const { return members(d - p_.ph, p_.dh, kh(), p_.H); }
-    // rows_[r] for the rows r that the maxima of row d look at.
-    Span look_at(int64_t d) {
-        const Span span = rows_of(d);
-        for (int r = span.begin; r < span.end; r++) rows_[r] = x_row(d - p_.ph + int64_t{r} * p_.dh);
-        const int64_t next = d + 1 - p_.ph + int64_t{kh() - 1} * p_.dh;
-        if (next >= 0 && next < p_.H) x_row(next);
-        return span;
-    }
-    // The maxima of row d down the columns, not yet along the row.
-    const T* column_maxima(int64_t d) {
-        return column_maxima_.row(d, [&](T* to) {
-            const Span span = look_at(d);
-            if (span.begin == span.end) return void(std::fill_n(to, x_length_, -INFINITY));
-            for (int64_t k = 0; k < x_length_; k += L) {
-                V best = load<V>(rows_[span.begin] + k);
-                for (int r = span.begin + 1; r < span.end; r++) best = larger(load<V>(rows_[r] + k), best);
-                store(to + k, best);
+    // Of a row's windows: the largest value, and where its tap is asked for, the first that has it; of NaNs the last, as
+    // torch. First along each row of x, then down the columns.
+    struct Best {
+        V value;
+        I tap;
+        template <bool taps>
+        HD void add(V x, I at) {
+            if constexpr (taps) {
+                const I taken = (x > value) | (x != x);
+                value = taken ? x : value;
+                tap = taken ? at : tap;
+            } else {
+                value = larger(x, value);
+            }
+        }
+    };
+    template <bool taps>
+    const T* along(int64_t h) {
+        return along_.row(h, [&](T* to) {
+            const T* first = x_row(h) + x_zero_ - p_.pw * run_;
+            if (h + 1 < p_.H) x_row(h + 1);
+            Int<T>* to_taps = along_taps(h);
+            for (int64_t k = 0; k < maxima_; k += L) {
+                Best best{splat<V>(-INFINITY), load<I>(first_taps_.data() + k)};
+                for (int t = 0; t < kw(); t++) {
+                    best.template add<taps>(load<V>(first + t * p_.dw * run_ + k), splat_int<V>(t));
+                }
+                store(to + k, best.value);
+                if constexpr (taps) store(to_taps + k, best.tap);
             }
         });
     }
-    void find_maxima(int64_t d, T* to) {
-        const T* first = column_maxima(d) + x_zero_ - p_.pw * run_;
-        if (d + 1 < p_.H1) column_maxima(d + 1);
-        const int64_t step = p_.dw * run_;
+    // Written by `along`.
+    Int<T>* along_taps(int64_t h) {
+        return along_taps_.row(h, [](Int<T>*) {});
+    }
+    // Row d of the maxima, or of their taps.
+    template <bool taps, class To>
+    void find(int64_t d, To* to) {
+        const Span span = members(d - p_.ph, p_.dh, kh(), p_.H);
+        for (int r = span.begin; r < span.end; r++) {
+            const int64_t h = d - p_.ph + int64_t{r} * p_.dh;
+            rows_[r] = along<taps>(h), row_taps_[r] = along_taps(h);
+        }
+        const int64_t next = d + 1 - p_.ph + int64_t{kh() - 1} * p_.dh;
+        if (next >= 0 && next < p_.H) along<taps>(next);
         for (int64_t k = 0; k < maxima_; k += L) {
-            V best = load<V>(first + k);
-            for (int t = 1; t < kw(); t++) best = larger(load<V>(first + t * step + k), best);
-            store(to + k, best);
+            Best best{splat<V>(-INFINITY), splat_int<V>(-1)};
+            for (int r = span.begin; r < span.end; r++) {
+                const Best row{load<V>(rows_[r] + k), load<I>(row_taps_[r] + k) + splat_int<V>(r * kw())};
+                r == span.begin ? void(best = row) : best.template add<taps>(row.value, row.tap);
+            }
+            if constexpr (taps) {
+                store(to + k, best.tap);
+            } else {
+                store(to + k, best.value);
+            }
         }
     }
     const Int<T>* taps(int64_t d) {
-        return taps_.row(d, [&](Int<T>* to) { find_taps(d, to); });
-    }
-    // The first tap of the largest value; of NaNs the last, as torch.
-    void find_taps(int64_t d, Int<T>* to) {
-        const Span span = look_at(d);
-        const int64_t zero = x_zero_ - p_.pw * run_, step = p_.dw * run_;
-        for (int64_t k = 0; k < maxima_; k += L) {
-            V best = splat<V>(-INFINITY);
-            I tap = load<I>(first_taps_.data() + k) + splat_int<V>(int64_t{span.begin} * kw());
-            for (int r = span.begin; r < span.end; r++) {
-                for (int t = 0; t < kw(); t++) {
-                    const V x = load<V>(rows_[r] + zero + t * step + k);
-                    const I taken = (x > best) | (x != x);
-                    best = taken ? x : best;
-                    tap = taken ? splat_int<V>(r * kw() + t) : tap;
-                }
-            }
-            store(to + tap_zero_ + k, tap);
-        }
-        std::fill_n(to + tap_zero_ + p_.W1 * run_, maxima_ - p_.W1 * run_, -1);
+        return taps_.row(d, [&](Int<T>* to) {
+            find<true>(d, to + tap_zero_);
+            std::fill_n(to + tap_zero_ + p_.W1 * run_, maxima_ - p_.W1 * run_, -1);
+        });
     }
 
     // The maxima of output row i's filters, filtered down the columns, with what lies past the border.
     const T* column_blur(int64_t i) {
         return column_blur_.row(i, [&](T* to) {
-            int count = 0;
             for (int u = 0; u < length(); u++) {
                 const int64_t at = i * p_.sh - p_.before + u;
                 const int d = stands_for(static_cast<int>(at), p_.H1);
-                if (d < 0) continue;
-                const T* maxima = dense_.row(at, [&](T* to) { find_maxima(d, to); });
-                seen_[count] = maxima, row_weights_[count++] = weights_[u];
+                seen_[u] = d < 0 ? zeros_.data() : dense_.row(at, [&](T* to) { find<false>(d, to); });
             }
             T* zero = to + blur_zero_;
             for (int64_t k = 0; k < maxima_; k += L) {
                 V sum = splat<V>(0);
-                for (int u = 0; u < count; u++) sum = sum + splat<V>(row_weights_[u]) * load<V>(seen_[u] + k);
+                for (int u = 0; u < length(); u++) sum = sum + splat<V>(weights_[u]) * load<V>(seen_[u] + k);
                 store(zero + k, sum);
             }
             for (const Beyond& b : beyond_) {
-                for (int64_t c = 0; c < run_; c++) zero[b.at * run_ + c] = b.stands_for < 0 ? 0 : zero[b.stands_for * run_ + c];
+                const int64_t to_pixel = b.at * run_, from = b.stands_for * run_;
+                for (int64_t c = 0; c < run_; c++) zero[to_pixel + c] = from < 0 ? 0 : zero[from + c];
             }
         });
     }
@@ -203,12 +212,14 @@ class Walk {
         }
     }
 
-    // The gradient of output row i, with the zeros between that a stride leaves out; 0 is behind as many as are read there.
+    // The gradient of output row i, with the zeros between that a stride leaves out.
     const T* stuffed(int64_t i) {
         const int64_t zero = blur_zero_ + (length() - 1) * run_;
         return zero + stuffed_.row(i, [&](T* to) {
             const int64_t at = row_at(i, p_.oh, p_.ow), step = p_.sw * run_;
-            for (int64_t j = 0; run_ != 1 && j < p_.ow; j++) read_pixels(p_.gradient, at + j * p_.C, 1, to + zero + j * step);
+            for (int64_t j = 0; run_ != 1 && j < p_.ow; j++) {
+                read_pixels(p_.gradient, at + j * p_.C, 1, to + zero + j * step);
+            }
             if (run_ != 1) return;
             read_pixels(p_.gradient, at, p_.ow, out_.data());
             for (int64_t j = 0; j < p_.ow; j++) to[zero + j * p_.sw] = out_[j];
@@ -227,7 +238,8 @@ class Walk {
             }
             std::fill(zero + blurred_, std::max(zero + blurred_, zero + maxima_), T(0));
             for (const Beyond& b : beyond_) {
-                for (int64_t c = 0; b.stands_for >= 0 && c < run_; c++) zero[b.stands_for * run_ + c] += zero[b.at * run_ + c];
+                const int64_t to_pixel = b.stands_for * run_, from = b.at * run_;
+                for (int64_t c = 0; to_pixel >= 0 && c < run_; c++) zero[to_pixel + c] += zero[from + c];
             }
         });
     }
@@ -252,11 +264,12 @@ class Walk {
           maxima_(whole(p.W1 * run_)), blurred_(whole((int64_t{p.ow - 1} * p.sw + p.length) * run_)),
           blur_length_(blur_zero_ + std::max(maxima_, blurred_) + 2 * L * p.sw),
           tap_length_(tap_zero_ + std::max(maxima_, whole(p.W * run_) + p.pw * run_) + L),
-          x_(reach(p) + 1, x_length_, -INFINITY), column_maxima_(2, x_length_, 0), dense_(p.length, maxima_, 0),
+          x_(2, x_length_, -INFINITY), along_(reach(p) + 1, maxima_, 0), dense_(p.length, maxima_, 0),
           column_blur_(2, blur_length_, 0), stuffed_(2, 2 * blur_zero_ + blurred_ + p.length * run_ + L, 0),
           spread_(p.length / p.sh + 1, blur_length_, 0), gradient_(reach(p) + 1, tap_length_, 0),
-          taps_(reach(p) + 1, tap_length_, -1), out_(whole(std::max(p.W, p.ow) * run_) + L), rows_(p.kh),
-          seen_(p.length), gradients_(p.kh), tap_rows_(p.kh), row_weights_(p.length) {
+          along_taps_(reach(p) + 1, maxima_, 0), taps_(reach(p) + 1, tap_length_, -1),
+          zeros_(maxima_), out_(whole(std::max(p.W, p.ow) * run_) + L), rows_(p.kh),
+          seen_(p.length), gradients_(p.kh), tap_rows_(p.kh), row_taps_(p.kh) {
         shares_.resize(p.H1);
         const int reach = (p.ow - 1) * p.sw - p.before + p.length;
         for (int at = -p.before; at < reach; at++) {
@@ -282,8 +295,8 @@ class Walk {
         const int64_t each = ceil_div(p_.C, run_);
         image_ = unit / each, channel_ = (unit - image_ * each) * run_;
         channels_ = std::min(run_, p_.C - channel_);
-        for (Rows<T>* rows : {&x_, &column_maxima_, &dense_, &column_blur_, &stuffed_, &spread_, &gradient_}) rows->forget();
-        taps_.forget();
+        for (Rows<T>* rows : {&x_, &along_, &dense_, &column_blur_, &stuffed_, &spread_, &gradient_}) rows->forget();
+        along_taps_.forget(), taps_.forget();
     }
     void forward(int64_t i) {
         const T* columns = column_blur(i);

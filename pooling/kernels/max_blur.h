@@ -44,7 +44,9 @@ inline MaxBlur max_blur_of(const Tensor& x, bool channels_last, const Tensor& ro
     MaxBlur p{small(size[0]), small(size[1]), small(size[2]), small(size[3]),
               n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12],
               static_cast<Border>(n[13]), channels_last, small(row.numel()), dtype_of(x)};
-    for (int64_t reach : {int64_t{p.kh} * p.dh, int64_t{p.kw} * p.dw, int64_t{p.oh} * p.sh, int64_t{p.ow} * p.sw}) small(reach);
+    const int64_t windows[] = {int64_t{p.kh} * p.dh, int64_t{p.kw} * p.dw};
+    const int64_t filters[] = {int64_t{p.oh} * p.sh + p.length, int64_t{p.ow} * p.sw + p.length};
+    for (int axis : {0, 1}) small(windows[axis]), small(filters[axis]);
     const ScalarType wide = p.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
     STD_TORCH_CHECK(row.scalar_type() == wide && row.is_contiguous() && p.length > p.before,
                     "blur: the row must be contiguous, of the type that is computed in, and longer than `before`");

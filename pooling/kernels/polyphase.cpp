@@ -50,7 +50,8 @@ class UnitNorms {
                 if (w < 0) continue;
                 const Run run{w * pixel(p_), int64_t{k} * channels, channels};
                 Run* last = strip.runs.empty() ? nullptr : &strip.runs.back();
-                const bool joins = last != nullptr && last->from + last->count == run.from && last->to + last->count == run.to;
+                const bool joins = last != nullptr && last->from + last->count == run.from &&
+                                   last->to + last->count == run.to;
                 joins ? void(last->count += channels) : strip.runs.push_back(run);
             }
             strips_.push_back(strip);
@@ -128,7 +129,8 @@ template <class Body>
 void over_rows(const Polyphase& p, int rows, Body body) {
     parallel(p.N * stacks(p) * rows, p.W * pixel(p), [&](int64_t begin, int64_t end) {
         for (int64_t at = begin, stack = begin / rows; at < end; stack++) {
-            const int first = static_cast<int>(at - stack * rows), last = static_cast<int>(std::min<int64_t>(rows, first + end - at));
+            const int first = static_cast<int>(at - stack * rows);
+            const int last = static_cast<int>(std::min<int64_t>(rows, first + end - at));
             body(stack, first, last);
             at += last - first;
         }
