@@ -162,8 +162,10 @@ def load_plugins(arguments: list[str]) -> None:
 
     given = [argument for argument in arguments if re.match(r"\+{0,2}plugins=", argument)]
     for override in OverridesParser.create().parse_overrides(given):
-        value = override.value()
-        plugins.load(value if isinstance(value, list) else [str(value)])
+        if override.is_sweep_override():
+            raise ValueError(f"{override.input_line}: a sweep is not over plugins; plugins=[A.py,B.py] loads several")
+        value: Any = override.value()
+        plugins.load(value if isinstance(value, list) else [] if value is None else str(value))
 
 
 def _run_hydra(config_name: str, function: Function, sweep: Path, show_stack: bool) -> None:

@@ -22,7 +22,9 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="arguments of models.create")
     parser.add_argument("--markdown", action="store_true", help="print the zoo as docs/models.md has it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the resolution along the network")
-    parser.add_argument("--plugins", nargs="+", default=[], metavar="FILE", help="files with operators of your own")
+    parser.add_argument(
+        "--plugins", action="append", default=[], metavar="FILE", help="a file with operators of your own"
+    )
     arguments = parser.parse_intermixed_args()
     with one_line_errors(show_stack=False):
         plugins.load(arguments.plugins)

@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="options of the operator")
     parser.add_argument("--kind", choices=registry.KINDS, help="of this kind only")
     parser.add_argument("--markdown", action="store_true", help="print the page docs/operators.md")
-    parser.add_argument("--plugins", nargs="+", default=[], metavar="FILE", help="files with operators of your own")
+    parser.add_argument(
+        "--plugins", action="append", default=[], metavar="FILE", help="a file with operators of your own"
+    )
     given = parser.parse_intermixed_args(arguments)
     try:
         plugins.load(given.plugins)

@@ -85,6 +85,11 @@ def test_its_mistakes_end_the_command_with_one_line(run, tmp_path, forget, text,
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_sweep_is_not_over_plugins(run, tmp_path):
+    outcome = run("train", "-m", "plugins=a.py,b.py", f"runs={tmp_path}")
+    assert "plugins=a.py,b.py: a sweep is not over plugins; plugins=[A.py,B.py] loads several" in outcome.err
+
+
 @pytest.fixture
 def folder(train, mine) -> Path:
     return train(f"plugins={mine}", "pooling=mine", "pooling.scale=2", "trainer.max_epochs=1", "data.limit=64")
