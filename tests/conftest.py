@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def seeded():
     """Every test starts from the same random state, on one thread: small tensors only wait for a second one."""
     torch.manual_seed(0)
+    torch.use_deterministic_algorithms(False)  # which a run in an earlier test may have asked for
     torch.set_num_threads(1)
 
 

@@ -50,7 +50,7 @@ def overlay_pictures(config: dict[str, Any]) -> Overlays:
     """
     check_method(config["method"])
     files = picture_files(config["images"])
-    trained = load_trained(config["run"], config["checkpoint"], config["accelerator"], config["plugins"])
+    trained = load_trained(config["run"], config["checkpoint"], config["accelerator"], config.get("plugins") or ())
     net, data = trained.net, trained.data
     label = None if config["label"] is None else _class_of(str(config["label"]), data.class_names)
     size, images = data.image_size, torch.zeros(len(files), data.in_channels, data.image_size, data.image_size).byte()

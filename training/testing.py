@@ -87,7 +87,7 @@ def _trained(config: dict[str, Any]) -> Trained:
         return load_weighted(config)
     if kept := [group for group in ("data", "pooling", "head") if config.get(group) is not None]:
         raise ValueError(f"{', '.join(kept)} cannot be chosen here: what was trained keeps its data, pooling and head")
-    return load_trained(config["run"], config["checkpoint"], config["accelerator"], config["plugins"])
+    return load_trained(config["run"], config["checkpoint"], config["accelerator"], config.get("plugins") or ())
 
 
 def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None) -> tuple[report.Written, Evaluation]:
@@ -106,7 +106,7 @@ def evaluate_checkpoint(config: dict[str, Any], progress: Progress | None = None
         settings["protocols"] = config["protocols"]
     also = [name for name in ("layers", "cam") if config[name]]
     chosen = {"split": config["split"], "limit": config["limit"]}
-    size, stem = config["size"], config["split"]
+    size, stem = config.get("size"), config["split"]
     prepare = preparer(trained.net, trained.data)
     if size is not None:
         prepare, stem = _resized(prepare, size, trained.data.task), f"{size}px-{stem}"
