@@ -20,6 +20,7 @@ from models import (
     unet,
     vgg,
 )
+from models.library import convert
 from models.placement import Place, Site, placed, sites
 from models.registry import Backbone, create, info, names, register
 
@@ -28,6 +29,7 @@ __all__ = [
     "Place",
     "Site",
     "alexnet",
+    "convert",
     "convnext",
     "create",
     "deeplab",

@@ -32,10 +32,11 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 class Site:
     """A place where resolution drops.
 
-    name: unique in its network. native: what its paper puts there: "max", "avg" or "conv". channels: of the map that
-    an operator sees. kernel_size, stride, padding, ceil_mode: the native operator's. follows: for a shortcut, the site
-    of its block's main branch; the two are always filled alike. resolution: (H, W) of the map before it. operator: the
-    name of what stands there, "native" for the paper's own.
+    name: unique in its network. native: what its paper puts there: "max", "avg" or "conv"; in other people's networks
+    "blur" and "merge" (Swin's patch merging) too. channels: of the map that an operator sees. kernel_size, stride,
+    padding, ceil_mode: the native operator's. follows: for a shortcut, the site of its block's main branch; the two are
+    always filled alike. resolution: (H, W) of the map before it. operator: the name of what stands there, "native" for
+    the paper's own.
     """
 
     name: str
@@ -51,7 +52,12 @@ class Site:
 
     @property
     def is_pool(self) -> bool:
-        return self.native in ("max", "avg")
+        return self.native in ("max", "avg", "blur")
+
+    @property
+    def dense(self) -> str:
+        """What is dense before an operator's subsampling: of a blur pool and a patch merging that half has run."""
+        return self.native if self.native in ("max", "avg") else "conv"
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -61,7 +67,7 @@ class Site:
         operator gets the least odd window without gaps, padded to half: 3x3 at stride 2. From the H1 positions of
         the convolution at stride 1 that gives ceil(H1 / stride), the strided convolution's size.
         """
-        if self.is_pool:
+        if self.dense != "conv":
             names = ("kernel_size", "stride", "padding", "ceil_mode")
             return {name: getattr(self, name) for name in names}
         sh, sw = pair(self.stride)
@@ -114,7 +120,7 @@ class Place:
         """The module of a site without a convolution: the plan's operator, or `native`, or the pool the site names."""
         if site.name in self.plan.unstrided:
             return self._pool(replace(site, stride=1)) if site.is_pool else nn.Identity()
-        operator = self._operator(site) if site.name in self.plan.filled else _placed(native or self._pool(site), site)
+        operator = self._operator(site) if site.name in self.plan.filled else mark(native or self._pool(site), site)
         self.entrances[site.name] = operator
         return operator
 
@@ -135,7 +141,7 @@ class Place:
         self.entrances[site.name] = conv
         if filled:
             return conv, self._operator(site)
-        return (_placed(conv, site) if max(pair(stride)) > 1 else conv), nn.Identity()
+        return (mark(conv, site) if max(pair(stride)) > 1 else conv), nn.Identity()
 
     def skip(self, site: Site, out_channels: int, **arguments: Any) -> tuple[nn.Module, nn.Conv2d]:
         """A shortcut's operator and its 1x1 convolution, in that order: at a filled site the operator runs on the
@@ -147,7 +153,7 @@ class Place:
         self.entrances[site.name] = conv if operator is None else operator
         if operator is not None:
             return operator, conv
-        return nn.Identity(), (_placed(conv, site) if max(pair(stride)) > 1 else conv)
+        return nn.Identity(), (mark(conv, site) if max(pair(stride)) > 1 else conv)
 
     def head(self, native: str, channels: int, **options: Any) -> tuple[nn.Module, int]:
         """The head, and the number of features it gives: the plan's, or the paper's with its options."""
@@ -170,25 +176,34 @@ class Place:
         return pooling.create(site.native, channels=site.channels, padding_mode=self.padding_mode, **site.geometry)
 
     def _operator(self, site: Site) -> nn.Module:
-        choice = self.plan.choice
-        assert choice is not None, "a filled site has an operator"
-        try:
-            operator = pooling.create(
-                choice.name,
-                channels=site.channels,
-                native=site.native,
-                padding_mode=self.padding_mode,
-                **site.geometry,
-                **choice.options,
-            )
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"site {site.name}: {error}") from error
-        if site.follows is not None and isinstance(operator, PolyphasePool2d):
-            operator.follow()
-        return _placed(operator, replace(site, operator=choice.name))
+        assert self.plan.choice is not None, "a filled site has an operator"
+        return operator_at(site, self.plan.choice, self.padding_mode)
 
 
-def _placed(module: AnyModule, site: Site) -> AnyModule:
+def operator_at(site: Site, choice: Choice, padding_mode: PaddingMode) -> nn.Module:
+    """The operator of a choice with a site's geometry, marked with the site.
+
+    Raises:
+        ValueError, TypeError: it cannot stand there; the message names the site.
+    """
+    try:
+        operator = pooling.create(
+            choice.name,
+            channels=site.channels,
+            native=site.dense,
+            padding_mode=padding_mode,
+            **site.geometry,
+            **choice.options,
+        )
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"site {site.name}: {error}") from error
+    if site.follows is not None and isinstance(operator, PolyphasePool2d):
+        operator.follow()
+    return mark(operator, replace(site, operator=choice.name))
+
+
+def mark(module: AnyModule, site: Site) -> AnyModule:
+    """The module, as what stands at a site."""
     module.site = site  # pyright: ignore[reportArgumentType]
     return module
 
@@ -231,7 +246,7 @@ def sites(net: nn.Module) -> list[Site]:
 
 
 def selected(declared: Sequence[Site], wanted: str | Iterable[str]) -> frozenset[str]:
-    """The names of the sites that a `sites` option means; a shortcut goes with its main branch.
+    """The names of the sites that a `sites` option means; a shortcut goes with its main branch, and the other way.
 
     "auto": the pooling sites if there are any, else the convolution sites; "pool", "conv", "all"; or names, which may
     be patterns ("layer[34].*").
@@ -250,7 +265,7 @@ def selected(declared: Sequence[Site], wanted: str | Iterable[str]) -> frozenset
         return with_followers(declared, groups[wanted])
     names: set[str] = set()
     for pattern in [wanted] if isinstance(wanted, str) else wanted:
-        matches = fnmatch.filter((site.name for site in leading), str(pattern))
+        matches = [site.follows or site.name for site in declared if fnmatch.fnmatchcase(site.name, str(pattern))]
         if not matches:
             near = did_you_mean(str(pattern), [*groups, *(site.name for site in leading)])
             raise ValueError(f"sites: {pattern!r} is no site, group or pattern of this network{near} ({there_are})")
