@@ -16,6 +16,11 @@ MODEL_FIELDS = {
     "stem": Option("stem", str, "auto"),
     "weights": Option("weights", str | None, None),
 }
+# A network of a library is chosen by model.name.
+LIBRARY_FIELDS = {
+    "padding_mode": Option("padding_mode", str | None, None),
+    "weights": Option("weights", str | None, None),
+}
 POOLING_FIELDS = {"sites": Option("sites", Any, "auto")}
 
 
@@ -24,17 +29,21 @@ def register_groups() -> None:
     import datamodules
     import models
     import pooling
+    from models import external
     from training import optimizers, schedulers
 
     for name in models.names():
         _store("model", name, MODEL_FIELDS | models.info(name).options)
+    for library in external.LIBRARIES:
+        _store("model", library, LIBRARY_FIELDS | {"library": Option("library", str, library)}, named=MISSING)
     for kind in ("reducer", "downsampler"):
         for name in pooling.names(kind):
             _store("pooling", name, POOLING_FIELDS | pooling.info(name, kind).options)
     _store("pooling", "native", POOLING_FIELDS)
     for name in pooling.names("global"):
         _store("head", name, pooling.info(name, "global").options)
-    _store("head", "native", {})
+    for name in ("native", "cls"):  # cls: the class token of timm's vision transformers
+        _store("head", name, {})
     for name in datamodules.names():
         # The run's own seed shuffles and augments.
         _store("data", name, {key: o for key, o in datamodules.info(name).options.items() if key != "seed"})
@@ -57,8 +66,8 @@ def choices() -> dict[str, list[str]]:
     return {group: sorted(names) for group, names in found.items()}
 
 
-def _store(group: str, name: str, options: Mapping[str, Option]) -> None:
-    fields: list[Any] = [("name", str, dataclasses.field(default=name))]
+def _store(group: str, name: str, options: Mapping[str, Option], named: str | None = None) -> None:
+    fields: list[Any] = [("name", str, dataclasses.field(default=named or name))]
     fields += [(option.name, field_type(option.annotation), _default(option.default)) for option in options.values()]
     node = dataclasses.make_dataclass(f"{group}_{name}", fields)
     ConfigStore.instance().store(group=group, name=name, node=node)

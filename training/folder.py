@@ -31,9 +31,13 @@ def model_label(model: dict[str, Any]) -> str:
     >>> model_label({"name": "lenet5", "activation": "relu", "padding_mode": "zeros", "stem": "auto"})
     'lenet5-activation_relu'
     """
-    usual = _defaults(models.info(model["name"]).options) | {"padding_mode": "zeros", "stem": "auto", "weights": None}
     weights = model.get("weights")
-    return _label(model | {"weights": weights and Path(weights).stem}, usual)
+    model = model | {"weights": weights and Path(weights).stem}
+    if "library" in model:
+        own = model | {"name": f"{model['library']}-{model['name']}"}
+        return _label(own, {"padding_mode": None, "weights": None})
+    usual = _defaults(models.info(model["name"]).options) | {"padding_mode": "zeros", "stem": "auto", "weights": None}
+    return _label(model, usual)
 
 
 def pooling_label(pooling: dict[str, Any]) -> str:
@@ -48,7 +52,7 @@ def pooling_label(pooling: dict[str, Any]) -> str:
 
 def head_label(head: dict[str, Any]) -> str:
     """The same for a head: `spp-levels_1+2`."""
-    options = {} if head["name"] == "native" else operators.info(head["name"], "global").options
+    options = {} if head["name"] in ("native", "cls") else operators.info(head["name"], "global").options
     return _label(head, _defaults(options))
 
 

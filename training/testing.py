@@ -15,7 +15,7 @@ from datamodules.module import ImageData
 from evaluation import efficiency, report
 from evaluation.run import Evaluation, Progress, evaluate, preparer
 from training import checkpoints
-from training.build import build_data, build_net
+from training.build import build_data, build_net, build_weighted
 from training.folder import checked_config, labels, load_plugins, read_config, versions
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def load_weighted(config: dict[str, Any]) -> Trained:
     chosen["pooling"] = {"sites": "auto"} | chosen["pooling"]
     data = build_data(chosen["data"], seed=0)
     weights = chosen["model"]["weights"]
-    net = build_net(chosen["model"], chosen["pooling"], chosen["head"], data, weights=weights)
+    net = build_weighted(chosen["model"], chosen["pooling"], chosen["head"], data)
     names = labels(chosen)
     folder = Path(config["runs"], names["data"], names["model"], names["pooling"])
     return Trained(net.to(device(config["accelerator"])).eval(), data, names, {"weights": weights}, folder)
@@ -159,6 +159,8 @@ def _costs(trained: Trained, prepare: Callable[[Tensor], Tensor]) -> dict[str, A
     images, _, _ = next(trained.data.evaluation_batches("test"))
     batch = prepare(images)
     costs = {"parameters": efficiency.parameters(trained.net), "flops": efficiency.flops(trained.net, batch)}
+    if trained.data.task == "detection":  # how long it takes depends on what it finds
+        return costs
     return costs | {k: v for k, v in efficiency.throughput(trained.net, batch).items() if v is not None}
 
 
