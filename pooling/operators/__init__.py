@@ -11,6 +11,7 @@ from pooling.operators import (
     polyphase,
     random,
     rank,
+    regions,
     spectral,
     upsample,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "polyphase",
     "random",
     "rank",
+    "regions",
     "spectral",
     "upsample",
 ]

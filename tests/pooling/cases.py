@@ -15,7 +15,13 @@ from pooling.operators.heads import WholeMap
 CHANNELS = 3
 
 # Options without a default, by operator.
-REQUIRED: dict[str, dict[str, Any]] = {"adaptive_max": {"output_size": 2}, "adaptive_avg": {"output_size": 2}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "adaptive_max": {"output_size": 2},
+    "adaptive_avg": {"output_size": 2},
+    # Each position reads channels of its own, and there are 3.
+    "ps_roi_pool": {"output_size": (3, 1)},
+    "ps_roi_align": {"output_size": (3, 1)},
+}
 
 # Options worth a run of their own, by kind and operator; the defaults are always run.
 VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
@@ -91,6 +97,9 @@ VARIANTS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("downsampler", "ddac"): [{"groups": 1, "filter": 2}, {"groups": 2}],
     ("downsampler", "spectral"): [{"size": 3}, {"size": 9}],
     ("downsampler", "lps"): [{"tau": 0.3, "hidden": 2}],
+    ("region", "roi_pool"): [{"output_size": (2, 3), "spatial_scale": 0.5}],
+    ("region", "roi_align"): [{"output_size": 3, "sampling_ratio": 2, "aligned": False}, {"spatial_scale": 0.5}],
+    ("region", "ps_roi_align"): [{"sampling_ratio": 2, "spatial_scale": 0.5}],
     ("global", "spp"): [{"levels": (3,)}],
     ("global", "flatten"): [{"grid": 2}],
     ("global", "map"): [{"heads": CHANNELS, "mlp_ratio": 0.0}],
@@ -176,6 +185,7 @@ class Case:
         arguments = {"channels": CHANNELS, **geometry, **REQUIRED.get(self.name, {}), **self.arguments, **overrides}
         operator = pooling.create(self.name, kind=self.kind, **arguments).double()
         operator = Undone(operator) if self.kind == "upsample" else operator
+        operator = WithBoxes(operator) if self.kind == "region" else operator
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in operator.parameters():
@@ -191,6 +201,24 @@ class Case:
         x = (torch.randperm(count, generator=generator, device="cpu").double() + 0.5) / max(count, 1)
         x = x if self.arguments.get("negatives") == "error" else 2 * x - 1
         return 2 * (x.sign() * x.abs() ** 1.1).view(shape).to(torch.get_default_device())
+
+
+def boxes_in(x: Tensor) -> Tensor:
+    """One box in each image, whose corners are no halves."""
+    N, (H, W) = len(x), x.shape[-2:]
+    box = torch.tensor([0.3, 0.1, W - 0.6, H - 0.7], dtype=torch.float64)
+    return torch.cat((torch.arange(N)[:, None], box.expand(N, 4)), 1).to(x.device)
+
+
+class WithBoxes(nn.Module):
+    """A region operator as a function of the map alone."""
+
+    def __init__(self, operator: nn.Module) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator(x, boxes_in(x))
 
 
 def _all_cases() -> list[Case]:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 import pooling
 from pooling import reference
 from pooling.geometry import Window
-from tests.pooling.cases import WHOLE_MAPS, Case
+from tests.pooling import regions
+from tests.pooling.cases import WHOLE_MAPS, Case, boxes_in
 from tests.pooling.definitions_of_maps import (
     Array,
     Uniforms,
@@ -440,6 +442,14 @@ def over_the_map(name: str) -> Callable[..., Array]:
     return define
 
 
+def over_boxes(name: str) -> Callable[..., Array]:
+    def definition(module, case: Case, x: Array, window: Window, uniforms) -> Array:
+        boxes, options = boxes_in(torch.from_numpy(x)).numpy(), module.operator.options
+        return regions.DEFINITIONS[name](x, boxes, module.operator.output_size, **options)
+
+    return definition
+
+
 # By kind and name. An operator that is missing here fails the suite.
 DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ("reducer", "max"): over_windows(maximum),
@@ -503,6 +513,7 @@ DEFINITIONS: dict[tuple[str, str], Callable[..., Array]] = {
     ("context", "aspp"): aspp,
     ("adaptive", "adaptive_max"): adaptive(lambda x, size: reference.adaptive_pool2d(x, size, np.max)),
     ("adaptive", "adaptive_avg"): adaptive(reference.adaptive_avg_pool2d),
+    **{("region", name): over_boxes(name) for name in regions.DEFINITIONS},
 }
 
 

@@ -49,6 +49,14 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
         for name, mode in (("ppm", "circular"), ("aspp", "reflect"))
     },
     ("compile", "stochastic-negatives=error"): "whether to raise depends on the values; a compiled graph cannot look",
+    ("second gradient", "roi_pool"): "torchvision's backward is not differentiable",
+    ("second gradient", "roi_align"): "torchvision's backward is not differentiable",
+    ("second gradient", "ps_roi_pool"): "torchvision's backward is not differentiable",
+    ("second gradient", "ps_roi_align"): "torchvision's backward is not differentiable",
+    ("image", "roi_pool"): "a box names an image of a batch",
+    ("image", "roi_align"): "a box names an image of a batch",
+    ("image", "ps_roi_pool"): "a box names an image of a batch",
+    ("image", "ps_roi_align"): "a box names an image of a batch",
     ("export", "stochastic-negatives=error"): "whether to raise depends on the values; an exported graph cannot look",
 }
 
@@ -106,7 +114,15 @@ def test_every_operator_has_a_definition() -> None:
 
 
 def test_every_kind_has_cases_of_this_suite() -> None:
-    assert {case.kind for case in CASES} <= {"reducer", "downsampler", "global", "adaptive", "upsample", "context"}
+    assert {case.kind for case in CASES} <= {
+        "reducer",
+        "downsampler",
+        "global",
+        "adaptive",
+        "upsample",
+        "context",
+        "region",
+    }
 
 
 @over("values", [case for case in CASES if (case.kind, case.name) in DEFINITIONS])
