@@ -16,6 +16,7 @@ def compare(runs: list[Path]) -> None:
 
 @command("train", summarise=compare)
 def main(config: dict[str, Any], overrides: list[str]) -> tuple[Path, float]:
+    from evaluation.results import MAIN
     from training.folder import resumed_config
     from training.report import EvaluationProgress, print_results
     from training.run import train
@@ -25,7 +26,7 @@ def main(config: dict[str, Any], overrides: list[str]) -> tuple[Path, float]:
     with EvaluationProgress() as progress:
         folder, results = train(config, progress)
     print_results(folder, results, Path(config["runs"]))
-    return folder, results["accuracy"] if "accuracy" in results else results["mean_iou"]
+    return folder, next(results[name] for name in MAIN if name in results)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Task = Literal["classification", "segmentation"]
+Task = Literal["classification", "segmentation", "detection"]
 
 UNLABELLED = 255  # the mask value that stands for no class, as in PASCAL VOC: losses and metrics leave it out
 
@@ -34,7 +34,8 @@ class Split:
 
     Attributes:
         images: uint8 (N, C, H, W), in memory or decoded when asked for.
-        targets: the classes, int64 (N,), or the masks, uint8 (N, H, W), `UNLABELLED` where a pixel has no class.
+        targets: the classes, int64 (N,), or the masks, uint8 (N, H, W), `UNLABELLED` where a pixel has no class, or
+            for detection each object's class, left, top, right and bottom, int64 (N, K, 5).
         masks: class masks, uint8 (N, H, W), where the set has them, whatever its task.
         boxes: int64 (N, K, 4), the objects' boxes as left, top, right, bottom; right and bottom are exclusive.
         box_classes: int64 (N, K).
@@ -50,8 +51,9 @@ class Split:
         N, _, H, W = self.images.shape
         if isinstance(self.images, Tensor) and self.images.dtype != torch.uint8:
             raise ValueError(f"images must be uint8 (N, C, H, W), got {self.images.dtype}")
-        if tuple(self.targets.shape) not in ((N,), (N, H, W)):
-            raise ValueError(f"targets must be ({N},) or ({N}, {H}, {W}), got {tuple(self.targets.shape)}")
+        shape = tuple(self.targets.shape)
+        if shape not in ((N,), (N, H, W)) and (len(shape) != 3 or (shape[0], shape[2]) != (N, 5)):
+            raise ValueError(f"targets must be ({N},), ({N}, {H}, {W}) or ({N}, K, 5), got {shape}")
         for name in ("masks", "boxes", "box_classes"):
             part = getattr(self, name)
             if part is not None and len(part) != N:

@@ -1,4 +1,4 @@
-"""Scenes made of scikit-learn's real digits: for segmentation, and, with one main digit, for localisation.
+"""Scenes made of scikit-learn's real digits: for segmentation, detection and, with one main digit, localisation.
 
 Letters: S scenes, K digits in each, canvas of 64x64 pixels. Everything is drawn for all scenes at once.
 """
@@ -39,8 +39,8 @@ def digit_scenes(
     Masks: 0 background, 1 + digit elsewhere. Boxes (S, K, 4) hold each digit's mask exactly.
 
     Args:
-        task: `segmentation`: the target is the mask. `classification`: the target is the main digit, and `main` is
-            implied. Masks and boxes are there in both.
+        task: `segmentation`: the target is the mask. `detection`: boxes and classes. `classification`: the target is
+            the main digit, and `main` is implied. Masks and boxes are there in all.
         scenes: number of training scenes.
         digits_per_scene: number of digits in each scene, the main one included.
         main: the first digit of each scene is about twice as large, and the only one of its class.
@@ -87,7 +87,12 @@ def _scenes(digits: Split, S: int, K: int, task: Task, main: bool, stream: int) 
             masks[part] += inked * (1 + classes[part, k, None, None]).to(torch.uint8)  # no two digits overlap
             boxes[part, k] = _bounds(inked)
         images[part, 0] = (canvas.clamp(0, 1) * 255).round().to(torch.uint8)
-    return Split(images, classes[:, 0] if task == "classification" else masks, masks, boxes, classes)
+    targets = {
+        "classification": classes[:, 0],
+        "segmentation": masks,
+        "detection": torch.cat((1 + classes[..., None], boxes), -1),
+    }
+    return Split(images, targets[task], masks, boxes, classes)
 
 
 def _choose(labels: Tensor, S: int, K: int, main: bool, draw: torch.Generator) -> Tensor:

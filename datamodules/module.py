@@ -60,6 +60,8 @@ class ImageData(pl.LightningDataModule):
             validation = dataset.train
         else:
             validation, val, train = dataset.validation, torch.arange(len(dataset.validation)), torch.arange(N)
+        if self.task == "detection" and (loading.random_crop or loading.random_flip):
+            raise ValueError(f"data set {self.name!r}: random_crop and random_flip do not move boxes; switch them off")
         if loading.random_crop > self.image_size // 2:
             half = f"half of the image's {self.image_size} pixels"
             raise ValueError(f"data set {self.name!r}: random_crop must be at most {half}, got {loading.random_crop}")
@@ -144,7 +146,7 @@ class ImageData(pl.LightningDataModule):
         """The batch that `batches` gave last, moved and mirrored at random: a function of (seed, epoch, position)."""
         key = (self.loading.seed, batches.epoch, batches.position, batches.process)
         chances = {"random_crop": self.loading.random_crop, "random_flip": self.loading.random_flip}
-        images, masks = augment(images, targets if targets.dim() == 3 else None, key=key, **chances)
+        images, masks = augment(images, targets if self.task == "segmentation" else None, key=key, **chances)
         return images, targets if masks is None else masks
 
     def evaluation_batches(self, split: str, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

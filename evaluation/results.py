@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NAMES = ("data", "model", "head", "pooling")
-MAIN = ("accuracy", "mean_iou")  # by task; a result has one of them
+MAIN = ("accuracy", "mean_iou", "map")  # by task; a result has one of them
 NOT_FIGURES = (*NAMES, "seed", "versions")
 # Settings that do not change what a run is meant to measure.
 NEUTRAL = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datamodules.transforms import normalise
 from evaluation.cam_measure import Cam, CamMeasurement, Strip, measure_cams
+from evaluation.detection import measure_detection
 from evaluation.layers import Layers, measure_layers
 from evaluation.shift import PROTOCOLS, Measurement, Protocol, choose, measure, passes
 
@@ -111,7 +112,7 @@ def evaluate(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     segmentation, result = data.task == "segmentation", Evaluation()
-    shifts = build_protocols(protocols, segmentation, settings)
+    shifts = [] if data.task == "detection" else build_protocols(protocols, segmentation, settings)
     further = [further_protocol(name, settings.get(name, {})) for name in also]
     for protocol in (*shifts, *further):
         try:
@@ -125,7 +126,7 @@ def evaluate(
     prepare = prepare or preparer(net, data)
     net.eval()
 
-    def predict(images: Tensor) -> Tensor:
+    def predict(images: Tensor) -> Any:
         return net(prepare(images))
 
     device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
@@ -134,11 +135,17 @@ def evaluate(
         if progress is not None:
             progress(done + seen, total)
 
+    if data.task == "detection":
+        result.failures = {name: "not for detection" for name in (*(protocols or ()), *also)}
+
     def batches(size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         # Sent to the device once: the views are made there.
         for images, targets, indices in _first(data.evaluation_batches(split, size), count):
             yield images.to(device), targets, indices
 
+    if data.task == "detection":
+        result.add(measure_detection(predict, batches(batch_size), progress=counted))
+        return result
     result.add(measure(predict, batches(batch_size), shifts, seed, progress=counted))
     done = passes(shifts, count, segmentation)
     for protocol in further:

@@ -33,9 +33,10 @@ Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 class Backbone:
     """A registered backbone.
 
-    task: "classification" or "segmentation". image_size: its usual one. least_side: the side of the last feature map
-    below which leading sites give up their stride on small images (None: never). torchvision: the name of torchvision's
-    model whose weights fit, with options in braces. classifier: the modules that depend on the number of classes.
+    task: "classification", "segmentation" or "detection". image_size: its usual one. least_side: the side of the last
+    feature map below which leading sites give up their stride on small images (None: never). torchvision: the name of
+    torchvision's model whose weights fit, with options in braces. classifier: the modules that depend on the number of
+    classes.
     """
 
     name: str
@@ -80,7 +81,7 @@ def register(
 
 
 def names(task: str | None = None) -> list[str]:
-    """The registered names, of one task or of both."""
+    """The registered names, of one task or of all."""
     return [name for name, backbone in _backbones.items() if task in (None, backbone.task)]
 
 
@@ -180,7 +181,7 @@ def _head(backbone: Backbone, head: str | dict[str, Any] | None) -> Choice | Non
     if choice is None:
         return None
     if backbone.task != "classification":
-        raise ValueError(f"model {backbone.name!r}: has a dense output and takes no head, got head={choice.name!r}")
+        raise ValueError(f"model {backbone.name!r}: is for {backbone.task} and takes no head, got head={choice.name!r}")
     if choice.name == "native":
         raise TypeError(f"head 'native' is the paper's own and has no options, got {', '.join(choice.options)}")
     operators.info(choice.name, "global")

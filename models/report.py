@@ -83,8 +83,9 @@ PAGE = """# The zoo
 Made by `python -m models --markdown > docs/models.md`; `python -m models NAME` lists the sites of one network.
 
 Parameters and FLOPs are for images of 3 channels and the size given, and for 1000 classes (10 for small images, 21 for
-segmentation); a multiply-add is two FLOPs. A site is a place where resolution drops: `max 3x3/2` is a max pool of 3x3
-with stride 2, `conv` a strided convolution. The last of the native operators is the head.
+segmentation); a multiply-add is two FLOPs, and a detector's are those of its features. A site is a place where
+resolution drops: `max 3x3/2` is a max pool of 3x3 with stride 2, `conv` a strided convolution. The last of the native
+operators is the head.
 
 {table}
 """

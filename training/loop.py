@@ -38,7 +38,7 @@ def make_trainer(
         CheckpointConfig(config),
         EpochLog(folder / "metrics.csv"),
         clock,
-        StabilityLog(),
+        *([] if data.task == "detection" else [StabilityLog()]),
         OperatorLog(),
         GradientLog(),
         SitePictures(next(data.evaluation_batches("val", 1))[0]),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -83,3 +84,18 @@ def segmentations(images: Tensor, predicted: Tensor, targets: Tensor, class_name
         bar = figure.colorbar(drawn, ax=axes, ticks=range(classes), shrink=0.8)
         bar.ax.set_yticklabels(class_names, fontsize=7)
     return figure
+
+
+def detections(
+    images: Tensor, found: Sequence[dict[str, Tensor]], class_names: Sequence[str], least: float = 0.5
+) -> Tensor:
+    """The images with the boxes whose score is at least `least`. Shape: uint8 (N, C, H, W) -> (N, 3, 4 H, 4 W)"""
+    from torchvision.utils import draw_bounding_boxes
+
+    drawn = []
+    for image, one in zip(images.cpu(), found, strict=True):
+        large = image.expand(3, -1, -1).repeat_interleave(4, 1).repeat_interleave(4, 2)
+        good = one["scores"].cpu() >= least
+        boxes, labels = 4 * one["boxes"].cpu()[good], [str(class_names[i]) for i in one["labels"].cpu()[good].tolist()]
+        drawn.append(draw_bounding_boxes(large, boxes, labels, colors="yellow") if len(boxes) else large)
+    return torch.stack(drawn)

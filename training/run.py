@@ -111,7 +111,8 @@ def _run(
         "versions": versions(),
     }
     log_final(logger, net, data, last["global_step"], config, results)
-    log_pictures(logger, net, data, last["global_step"], evaluation)
+    if data.task != "detection":
+        log_pictures(logger, net, data, last["global_step"], evaluation)
     keep_earlier(folder / "results.json")
     write_json(folder / "results.json", results)
     return results
@@ -121,7 +122,7 @@ def log_final(
     logger: RunLogger, net: nn.Module, data: ImageData, step: int, config: dict[str, Any], results: dict[str, Any]
 ) -> None:
     """The final figures, the choices behind them and a few predictions, for TensorBoard."""
-    leading = ("accuracy", "mean_iou", "consistency", "consistency_circular", "shift_equivariance")
+    leading = ("accuracy", "mean_iou", "map", "map_50", "consistency", "consistency_circular", "shift_equivariance")
     names = [*(name for name in leading if name in results), *(name for name in results if name not in leading)]
     numbers = {f"final/{name}": results[name] for name in names if isinstance(results[name], (int, float))}
     # TensorBoard shows the first five choices in the order of their names, and the first figures in this order.
@@ -136,7 +137,12 @@ def log_final(
     logger.log_hyperparams(choices, numbers)
     images, targets, _ = next(data.evaluation_batches("test", 8))
     with torch.no_grad():
-        probabilities = predictor(net, data)(images).softmax(dim=1).cpu()
+        predicted: Any = predictor(net, data)(images)
+    if data.task == "detection":
+        logger.experiment.add_images("predictions", pictures.detections(images, predicted, data.class_names), step)
+        logger.experiment.flush()
+        return
+    probabilities = predicted.softmax(dim=1).cpu()
     if data.task == "classification":
         figure = pictures.predictions(images, probabilities, targets, data.class_names)
     else:

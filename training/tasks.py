@@ -1,4 +1,4 @@
-"""What is learned: classification and segmentation as Lightning modules."""
+"""What is learned: classification, segmentation and detection as Lightning modules."""
 
 from typing import Any
 
@@ -10,6 +10,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from datamodules import UNLABELLED
+from evaluation.detection import average_precision
+from models.fasterrcnn import described
 from training import optimizers, schedulers
 from training.seeding import seed_all
 
@@ -71,12 +73,7 @@ class ImageTask(pl.LightningModule):
         images, targets = batch
         logits = self.net(images)
         loss = self.loss(logits, targets)
-        if not torch.isfinite(loss):
-            which = "loss" if stage == "train" else "validation loss"
-            raise LossNotFinite(
-                f"the {which} is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); the "
-                "checkpoints of earlier epochs are kept; try a smaller optimizer.lr or trainer.gradient_clip=1"
-            )
+        self.check_finite(loss, stage)
         figures = self.train_figures if stage == "train" else self.val_figures
         figures.update(logits.detach(), targets)
         self.log(
@@ -85,6 +82,15 @@ class ImageTask(pl.LightningModule):
         named = {f"{stage}/{name}": figure for name, figure in figures.items()}
         self.log_dict(named, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(images))
         return loss
+
+    def check_finite(self, loss: Tensor, stage: str) -> None:
+        """Raise LossNotFinite, with what to do, unless the loss is finite."""
+        if not torch.isfinite(loss):
+            which = "loss" if stage == "train" else "validation loss"
+            raise LossNotFinite(
+                f"the {which} is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); the "
+                "checkpoints of earlier epochs are kept; try a smaller optimizer.lr or trainer.gradient_clip=1"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = optimizers.build(self.net, **self.optimizer_choice)
@@ -119,4 +125,40 @@ class Segmentation(ImageTask):
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing, ignore_index=UNLABELLED)
 
 
-TASKS: dict[str, type[ImageTask]] = {"classification": Classification, "segmentation": Segmentation}
+class Detection(ImageTask):
+    """Boxes with a class each. The network gives its losses in training and detections otherwise; targets (N, K, 5)."""
+
+    monitor = "val/map"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.label_smoothing:
+            raise ValueError(f"label_smoothing={self.label_smoothing} is not for detection; leave it out")
+        self.precision = average_precision()
+
+    def make_figures(self, num_classes: int) -> MetricCollection:
+        return MetricCollection({})
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, targets = batch
+        losses = self.net(images, targets)
+        loss = torch.stack(list(losses.values())).sum()
+        self.check_finite(loss, "train")
+        self.log("train/loss", loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        images, targets = batch
+        self.precision.update(self.net(images), described(targets))
+
+    def on_validation_epoch_end(self) -> None:
+        found = self.precision.compute()
+        self.log_dict({f"val/{name}": found[name] for name in ("map", "map_50")}, prog_bar=True)
+        self.precision.reset()
+
+
+TASKS: dict[str, type[ImageTask]] = {
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "detection": Detection,
+}

@@ -126,7 +126,7 @@ def output_shape(name: str, size: int) -> tuple[int, ...]:
     return (2, 3) if models.info(name).task == "classification" else (2, 3, size, size)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", [*models.names("classification"), *models.names("segmentation")])
 def test_every_backbone_at_its_usual_and_at_a_small_size(name):
     """What is registered is tested: shapes, filled sites, a gradient for every parameter; without memory for them."""
     for size in sorted({models.info(name).image_size, 32}):

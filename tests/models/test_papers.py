@@ -40,6 +40,7 @@ SITES = {
     # Tan 2019, table 1
     "efficientnet_b0": [("conv", k, 2, side) for k, side in zip((3, 3, 5, 3, 5), (224, 112, 56, 28, 14), strict=True)],
     "unet": [("max", 2, 2, side) for side in (64, 32, 16, 8)],  # Ronneberger 2015, section 2
+    "fasterrcnn": [("conv", 3, 2, 64), ("conv", 3, 2, 32)],  # the features of resnet20
     # Chen 2017, section 3.1: with output stride 8 the last two stages keep their resolution
     "deeplabv3": [("conv", 7, 2, 513), ("max", 3, 2, 257), ("conv", 3, 2, 129)],
 }
