@@ -41,12 +41,8 @@ class RegionPool2d(nn.Module):
 
         self.function = getattr(ops, self.operator)
         self.output_size = pair(output_size if isinstance(output_size, int) else (output_size[0], output_size[1]))
-        self.spatial_scale = float(spatial_scale)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What torchvision's function takes beside map, boxes and size."""
-        return {"spatial_scale": self.spatial_scale}
+        # What torchvision's function takes beside map, boxes and size.
+        self.options: dict[str, Any] = {"spatial_scale": float(spatial_scale)}
 
     def extra_repr(self) -> str:
         options = {"output_size": self.output_size} | self.options
@@ -121,11 +117,7 @@ class RoIAlign2d(RegionPool2d):
         self, *, output_size: Cells = 7, spatial_scale: Scale = 1.0, sampling_ratio: Samples = 0, aligned: bool = True
     ) -> None:
         super().__init__(output_size=output_size, spatial_scale=spatial_scale)
-        self.sampling_ratio, self.aligned = sampling_ratio, aligned
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return super().options | {"sampling_ratio": self.sampling_ratio, "aligned": self.aligned}
+        self.options |= {"sampling_ratio": sampling_ratio, "aligned": aligned}
 
 
 @register("ps_roi_pool", kind="region", paper="Dai et al. 2016, arXiv:1605.06409, section 3")
@@ -158,15 +150,11 @@ class PSRoIAlign2d(RegionPool2d):
 
     def __init__(self, *, output_size: Cells = 7, spatial_scale: Scale = 1.0, sampling_ratio: Samples = 0) -> None:
         super().__init__(output_size=output_size, spatial_scale=spatial_scale)
-        self.sampling_ratio = sampling_ratio
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return super().options | {"sampling_ratio": self.sampling_ratio}
+        self.options |= {"sampling_ratio": sampling_ratio}
 
     def forward(self, x: Tensor, boxes: Tensor | Sequence[Tensor]) -> Tensor:
         y = super().forward(x, boxes)
-        if self.sampling_ratio:
+        if self.options["sampling_ratio"]:
             return y
         # A box without an area covers no position: torchvision divides by their number.
         boxes = self._checked(x, boxes)
