@@ -42,12 +42,8 @@ class FilterPool2d(Downsampler2d):
         self.row: Tensor
         self.register_buffer("row", row, persistent=False)
         self.pad_mode = self.filter_padding if pad_mode == "auto" else pad_mode
-
-    @property
-    def near(self) -> tuple[int, int]:
-        """Rows and columns by which the first filter reaches past the near border."""
-        near = (len(self.row) - 1) // 2
-        return near, near
+        near = (len(row) - 1) // 2
+        self.near = (near, near)  # rows and columns by which the first filter reaches past the near border
 
     def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         stride = self.window.stride
@@ -76,6 +72,10 @@ class BlurPool2d(FilterPool2d):
         **site,
     ) -> None:
         super().__init__(functional.binomial_row(filter).float(), pad_mode, **site)
+        if self.native == "avg":
+            # Keep each filter centred where the window of the average that it replaces is.
+            (near, _), (ph, pw), (eh, ew) = self.near, self.window.padding, self.window.extent
+            self.near = near + ph - (eh - 1) // 2, near + pw - (ew - 1) // 2
 
     def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         if self.native != "avg":
@@ -83,15 +83,6 @@ class BlurPool2d(FilterPool2d):
         self.check(x)
         circular = self.padding_mode == "circular"
         return x, self._strided(x) if circular else self.window.output_size(x.shape[-2], x.shape[-1])
-
-    @property
-    def near(self) -> tuple[int, int]:
-        near, _ = super().near
-        if self.native != "avg":
-            return near, near
-        # Keep each filter centred where the window of the average that it replaces is.
-        (ph, pw), (eh, ew) = self.window.padding, self.window.extent
-        return near + ph - (eh - 1) // 2, near + pw - (ew - 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         if self.native != "max":
