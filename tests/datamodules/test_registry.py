@@ -71,7 +71,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(ask):
         ("digits", {"val_fraction": 0.9}, ValueError, "val_fraction must be a number > 0 and <= 0.5, got 0.9"),
         ("digits", {"random_flip": "yes"}, TypeError, "random_flip must be true or false, got 'yes'"),
         ("digit_scenes", {"scene": 10}, TypeError, "no option 'scene'; did you mean 'scenes'"),
-        ("digit_scenes", {"task": "detection"}, ValueError, "task must be 'classification' or 'segmentation'"),
+        ("digit_scenes", {"task": "depth"}, ValueError, "'classification', 'segmentation' or 'detection', got 'depth'"),
         ("image_folder", {}, TypeError, "root must be given"),
     ],
 )
@@ -118,7 +118,10 @@ def test_what_cannot_be_registered(sets):
     ("parts", "message"),
     [
         ((torch.zeros(2, 1, 4, 4), torch.zeros(2)), "images must be uint8"),
-        ((torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3)), r"targets must be \(2,\) or \(2, 4, 4\)"),
+        (
+            (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3)),
+            r"targets must be \(2,\), \(2, 4, 4\) or \(2, K, 5\)",
+        ),
         (
             (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2), None, torch.zeros(1, 1, 4)),
             "boxes must have one entry for each of the 2 images, got 1",

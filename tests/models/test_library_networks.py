@@ -11,7 +11,7 @@ import models
 TIMM = """
 resnet10t test_resnet resnext26ts ecaresnet26t legacy_seresnet18 skresnet18 resnest14d gcresnext26ts
 regnetx_002 regnety_002 densenet121 dla46x_c hrnet_w18_small selecsls42 ese_vovnet19b_slim hgnet_tiny
-resnetv2_18d cspresnet50 cs3darknet_s darknet17 repvgg_a0 mobileone_s0 legacy_xception:96 inception_v3:96
+resnetv2_18d cspresnet50 cs3darknet_s darknet17 repvgg_a0 legacy_xception:96 inception_v3:96
 test_efficientnet tf_efficientnet_lite0 mobilenetv3_small_050 lcnet_035 mixnet_s tf_mixnet_s hardcorenas_a
 ghostnet_050 repghostnet_050 test_nfnet convnextv2_atto inception_next_atto poolformer_s12 starnet_s1 fasternet_t0
 edgenext_xx_small efficientformer_l1:224 levit_128s:224 mobilevit_xxs mobilevitv2_050 fastvit_t8 efficientvit_b0
@@ -19,7 +19,7 @@ coatnet_pico_rw_224 maxvit_rmlp_pico_rw_256:64 pvt_v2_b0 twins_svt_small swin_ti
 xcit_nano_12_p16_224:64 repvit_m0_9 swiftformer_xs resnetblur50 mambaout_femto
 """.split()
 TORCHVISION = """
-resnet18 squeezenet1_1 googlenet mnasnet0_5 shufflenet_v2_x0_5 mobilenet_v3_small efficientnet_b0 regnet_x_400mf swin_t
+resnet18 squeezenet1_1 googlenet mnasnet0_5 shufflenet_v2_x0_5 mobilenet_v3_small efficientnet_b0 regnet_x_400mf
 """.split()
 
 
