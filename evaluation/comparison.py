@@ -24,6 +24,8 @@ SHOWN = {
     "accuracy": "accuracy",
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel\naccuracy",
+    "map": "mAP",
+    "map_50": "mAP\nat 0.5",
     "consistency": "consistency",
     "consistency_circular": "consistency\ncircular",
     "accuracy_worst_shift": "worst-shift\naccuracy",

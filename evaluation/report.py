@@ -36,6 +36,8 @@ MEANINGS = {
     "probability_wobble": "largest less least probability of the true class over the grid; less is better",
     "mean_iou": "mean over classes of intersection over union",
     "pixel_accuracy": "share of labelled pixels with the right class",
+    "map": "average precision of the boxes, mean over classes and overlaps from 0.5 to 0.95 (Lin et al. 2014)",
+    "map_50": "the same at an overlap of 0.5",
     "shift_equivariance": "pixels that keep their class under circular shifts (Rojas-Gomez 2022)",
     "shift_equivariance_zero": "pixels that keep their class under translation, where both see them",
     "local_equivariance_error": "change of the probabilities per pixel of an infinitesimal shift; less is better "

@@ -16,7 +16,7 @@ SHOWN = 40  # pictures that a table lists
 
 FRACTIONS = (
     "accuracy", "consistency", "mean_iou", "pixel_accuracy", "shift_equivariance", "mean_probability_change", "loss",
-    "top1_change", "flip_rate", "probability_wobble",
+    "top1_change", "flip_rate", "probability_wobble", "map",
 )  # fmt: skip
 
 
