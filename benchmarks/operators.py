@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import pooling
 from benchmarks.alternatives import PROGRAMS
-from benchmarks.subjects import BACKWARD, FORWARD, SUBJECTS, WINDOWS, bound
-from benchmarks.timing import RESULTS, Call, device_time, environment_name, repeated, wall_time
+from benchmarks.subjects import BACKWARD, FORWARD, SUBJECTS, WINDOWS, add_plugins, bound
+from benchmarks.timing import RESULTS, Call, device_time, environment_name, keep_freed_memory, repeated, wall_time
 from pooling.dispatch import NATIVE_OPERATORS
 from pooling.kernels import native
 
@@ -90,7 +91,7 @@ class Case:
 
     def programs(self, compiled: bool) -> Iterator[tuple[str, Program]]:
         """The ways to write it in PyTorch, by name."""
-        for name, program in PROGRAMS[self.name].items():
+        for name, program in PROGRAMS.get(self.name, {}).items():  # none for an operator of the user's own
             whole = partial(run_program, program, WINDOWS[self.window], self.theirs)
             yield name, whole
             if compiled and self.name not in TORCHS_OWN:
@@ -333,16 +334,19 @@ def forms_of(operator: str) -> list[str]:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.operators", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--operators", metavar="NAME,...", default=",".join(SUBJECTS), help="all by default")
+    parser.add_argument("--operators", metavar="NAME,...", help="all by default")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of each cell, of which the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=list(SHAPES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", help="NxCxHxW, H and W even; 32x64x56x56, on a GPU 64x64x112x112, by default")
     parser.add_argument("--quick", action="store_true", help="no alternatives under torch.compile")
     parser.add_argument("--no-alternatives", action="store_true", help="native operators and copies only")
+    parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
     options = parser.parse_args(arguments)
-    names = options.operators.split(",")
+    pooling.plugins.load(options.plugins)
+    add_plugins()
+    names = options.operators.split(",") if options.operators else list(SUBJECTS)
     forms = {name: [name] if name in SUBJECTS else forms_of(name) for name in names}
     unknown = [name for name in names if not forms[name]]
     if unknown:
@@ -363,13 +367,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parsed(arguments)
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     benchmark = Benchmark(options.device, options.rounds, not options.no_alternatives, not options.quick)
     rows: list[Row] = []
     start = time.monotonic()
     for name in options.operators:
-        if SUBJECTS[name].operator not in NATIVE_OPERATORS | {"weighted_mean"}:
+        if name in PROGRAMS and SUBJECTS[name].operator not in NATIVE_OPERATORS | {"weighted_mean"}:
             benchmark.notes.append(f"{name}: has no native operator, plain PyTorch was measured")
         for dtype in DTYPES[options.device]:
             for layout in LAYOUTS:

@@ -69,6 +69,33 @@ def module(name: str, **options: Any) -> Callable[..., Callable[[Tensor], Any]]:
     return bind
 
 
+def add_plugins() -> None:
+    """A benchmark for each reducer and downsampler that is not poolzoo's own; nothing is known to compare it with."""
+    for kind in ("reducer", "downsampler"):
+        for name in pooling.names(kind):
+            operator = pooling.info(name, kind)
+            if not operator.ours:
+                SUBJECTS[name] = Subject(name, own(name, kind), lambda x, window: (), random=operator.random)
+
+
+def own(name: str, kind: str) -> Callable[..., Callable[[Tensor], Any]]:
+    """Binds a user's module, built when the input shows how many channels there are."""
+
+    def bind(window: Window) -> Callable[[Tensor], Any]:
+        geometry = {"kernel_size": window.kernel_size, "stride": window.stride, "padding": window.padding}
+        built: dict[int, Any] = {}
+
+        def call(x: Tensor) -> Any:
+            channels = x.shape[1]
+            if channels not in built:
+                built[channels] = pooling.create(name, kind=kind, channels=channels, **geometry).to(x.device)
+            return built[channels](x)
+
+        return call
+
+    return bind
+
+
 def ordinal(window: Window, theta: Tensor) -> Callable[[Tensor], Tensor]:
     def call(x: Tensor) -> Tensor:
         return functional.ranked_pool2d(x, window, table=ranks.renormalised(theta.softmax(dim=-1)), owner="ordinal")

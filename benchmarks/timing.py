@@ -1,5 +1,6 @@
 """Times that can be compared: calls take turns, so that whatever else the machine does falls on all of them alike."""
 
+import ctypes
 import math
 import platform
 import re
@@ -12,6 +13,19 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 Call = Callable[[], object]
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep what is freed for the next allocation, as a GPU's allocator does.
+
+    Otherwise every large result is mapped anew, and the system clearing its pages takes as long as a quick operator:
+    all contestants would be measured by that.
+    """
+    trim_threshold, mmap_threshold = -1, -3
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def wall_time(call: Call) -> float:

@@ -72,8 +72,13 @@ def test_the_exchanges_sort(count):
         assert sequence == sorted(bits, reverse=True)
 
 
+# What has no kernel of its own: the one whose time it is.
+COMPOSED = {"lip": "weighted_mean", "s3": "max", "fractional": "max", "wavelet": "blur", "lps": "aps"}
+
+
 def test_every_native_operator_has_its_benchmark():
-    assert {subject.operator for subject in SUBJECTS.values()} >= NATIVE_OPERATORS
+    measured = {subject.operator for subject in SUBJECTS.values()}
+    assert measured >= NATIVE_OPERATORS - COMPOSED.keys() | set(COMPOSED.values())
     assert PROGRAMS.keys() == SUBJECTS.keys()
     assert BOUNDS.keys() <= SUBJECTS.keys()
 
