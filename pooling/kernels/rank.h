@@ -132,6 +132,7 @@ struct RankDraw : Picked<V> {
     static constexpr Traits traits = {.indexed = true, .absent = true, .ranked = true};
     I rank;
     HD explicit RankDraw(const Given<V>& given) : rank(splat_int<V>(-1)) {
+        if (given.table == nullptr) return;  // backward, which has the taps
         const RankTable<V> table(given);
         for (int r = table.taps - 1; r >= 0; r--) {
             const auto here = (table.of_rank(r) > given.uniform) & (given.count > splat<V>(r));

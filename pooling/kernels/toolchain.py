@@ -207,7 +207,7 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
     groups: Sequence[int] = GROUPS
     if variant.plugin is not None:
         command += _plugin_flags(variant.plugin)
-        groups = [PLUGIN_GROUP[variant.device]]
+        groups, others = [PLUGIN_GROUP[variant.device]], ()
     jobs = [([*command, TARGET, *_includes(), "-DPOOLZOO_BINDING", "-c", str(HERE / binding)], folder / "binding.o")]
     jobs += [([*command, TARGET, *_includes(), "-c", str(HERE / other)], folder / f"{other}.o") for other in others]
     for stored in types:
