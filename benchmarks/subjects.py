@@ -82,7 +82,11 @@ def own(name: str, kind: str) -> Callable[..., Callable[[Tensor], Any]]:
     """Binds a user's module, built when the input shows how many channels there are."""
 
     def bind(window: Window) -> Callable[[Tensor], Any]:
-        geometry = {"kernel_size": window.kernel_size, "stride": window.stride, "padding": window.padding}
+        geometry: dict[str, Any] = {
+            "kernel_size": window.kernel_size,
+            "stride": window.stride,
+            "padding": window.padding,
+        }
         built: dict[int, Any] = {}
 
         def call(x: Tensor) -> Any:
