@@ -383,90 +383,70 @@ struct WeightedMean : Weighted<WeightedMean<V>, V> {
     HD V logit_slope_by(V x, const State& s, V w) const { return slope_by(x, s, w) * (x - result(s)); }
 };
 
-// Weights softmax(d), d_i = 2 |x_i m| / (x_i^2 + m^2 + eps), m = mean (Stergiou 2022).
-template <class V>
-struct Edscw {
+// A mean whose weights depend on the window's mean m: y = sum_i w_i x_i / sum_i w_i with w_i = weight(x_i, m).
+// `rate` is (dw/dx) / w, `mean_rate` (dw/dm) / w.
+template <class Self, class V>
+struct AboutMean {
     using I = Int<V>;
     static constexpr Traits traits = {.passes = 2, .backward_passes = 3};
     V count, eps;
     struct State {
         V total, weight, sum, through_mean;
     };
-    HD explicit Edscw(const Given<V>& given) : count(given.count), eps(V{} + given.option) {}
+    HD explicit AboutMean(const Given<V>& given) : count(given.count), eps(V{} + given.option) {}
+    HD const Self& self() const { return static_cast<const Self&>(*this); }
     HD State init() const {
         const V zero = splat<V>(0);
         return {zero, zero, zero, zero};
-    }
-    HD V similarity(V x, V m) const {
-        return splat<V>(2) * absolute<V>(x) * absolute<V>(m) / (x * x + m * m + eps);
-    }
-    // The derivative of similarity(x, m) by x; by symmetry similarity_slope(m, x) is the one by m.
-    HD V similarity_slope(V x, V m) const {
-        const V d = x * x + m * m + eps;
-        const V sign = x > splat<V>(0) ? splat<V>(1) : x < splat<V>(0) ? splat<V>(-1) : splat<V>(0);
-        return splat<V>(2) * absolute<V>(m) * (sign / d - absolute<V>(x) / d * (splat<V>(2) * x / d));
     }
     template <int pass>
     HD void add(State& s, V x, V, int) const {
         if constexpr (pass == 0) {
             s.total = s.total + x;
         } else {
-            const V m = s.total / count, w = exponential<V>(similarity(x, m));
+            const V m = s.total / count, w = self().weight(x, m);
             if constexpr (pass == 1) {
                 s.weight = s.weight + w;
                 s.sum = s.sum + w * x;
             } else {
-                s.through_mean = s.through_mean + w / s.weight * (x - result(s)) * similarity_slope(m, x);
+                s.through_mean = s.through_mean + w / s.weight * (x - result(s)) * self().mean_rate(x, m);
             }
         }
     }
     HD V result(const State& s) const { return s.sum / s.weight; }
     HD V slope(V x, V, const State& s, int) const {
-        const V m = s.total / count, w = exponential<V>(similarity(x, m)) / s.weight;
-        return w * (splat<V>(1) + (x - result(s)) * similarity_slope(x, m)) + s.through_mean / count;
+        const V m = s.total / count, w = self().weight(x, m) / s.weight;
+        return w * (splat<V>(1) + (x - result(s)) * self().rate(x, m)) + s.through_mean / count;
     }
+};
+
+// Weights softmax(d), d_i = 2 |x_i m| / (x_i^2 + m^2 + eps), m = mean (Stergiou 2022).
+template <class V>
+struct Edscw : AboutMean<Edscw<V>, V> {
+    using AboutMean<Edscw<V>, V>::AboutMean;
+    HD V weight(V x, V m) const {
+        return exponential<V>(splat<V>(2) * absolute<V>(x) * absolute<V>(m) / (x * x + m * m + this->eps));
+    }
+    HD V rate(V x, V m) const {
+        const V d = x * x + m * m + this->eps;
+        const V sign = x > splat<V>(0) ? splat<V>(1) : x < splat<V>(0) ? splat<V>(-1) : splat<V>(0);
+        return splat<V>(2) * absolute<V>(m) * (sign / d - absolute<V>(x) / d * (splat<V>(2) * x / d));
+    }
+    HD V mean_rate(V x, V m) const { return rate(m, x); }  // d is symmetric
 };
 template <class V>
 using Ada = Blend<V, Edscw, Soft>;
 
 // Weights 1 / (|x_i - m| + eps), normalised, m = mean (Stergiou 2022).
 template <class V>
-struct Idw {
-    using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 3};
-    V count, eps;
-    struct State {
-        V total, weight, sum, through_mean;
-    };
-    HD explicit Idw(const Given<V>& given) : count(given.count), eps(V{} + given.option) {}
-    HD State init() const {
-        const V zero = splat<V>(0);
-        return {zero, zero, zero, zero};
+struct Idw : AboutMean<Idw<V>, V> {
+    using AboutMean<Idw<V>, V>::AboutMean;
+    HD V weight(V x, V m) const { return splat<V>(1) / (absolute<V>(x - m) + this->eps); }
+    HD V rate(V x, V m) const {
+        const V w = weight(x, m);
+        return x > m ? -w : x < m ? w : splat<V>(0);
     }
-    HD V weight(V x, V m) const { return splat<V>(1) / (absolute<V>(x - m) + eps); }
-    HD V weight_slope(V x, V m) const {
-        const V w = weight(x, m), down = -w * w;
-        return x > m ? down : x < m ? -down : splat<V>(0);
-    }
-    template <int pass>
-    HD void add(State& s, V x, V, int) const {
-        if constexpr (pass == 0) {
-            s.total = s.total + x;
-        } else {
-            const V m = s.total / count;
-            if constexpr (pass == 1) {
-                s.weight = s.weight + weight(x, m);
-                s.sum = s.sum + weight(x, m) * x;
-            } else {
-                s.through_mean = s.through_mean - (x - result(s)) * weight_slope(x, m);
-            }
-        }
-    }
-    HD V result(const State& s) const { return s.sum / s.weight; }
-    HD V slope(V x, V, const State& s, int) const {
-        const V m = s.total / count;
-        return (weight(x, m) + (x - result(s)) * weight_slope(x, m) + s.through_mean / count) / s.weight;
-    }
+    HD V mean_rate(V x, V m) const { return -rate(x, m); }
 };
 
 }  // namespace poolzoo
