@@ -1,6 +1,7 @@
 // Instances of the CPU driver: compiled once per group of reducers and type (POOLZOO_GROUP, POOLZOO_WIDE) and per
 // instruction set, so that the parts build in parallel.
 #include "cpu.h"
+#include "gather.h"
 
 #ifdef POOLZOO_PLUGIN
 #include POOLZOO_PLUGIN
@@ -25,26 +26,42 @@ void with_side(const Window& w, Run run) {
     run(std::integral_constant<int, 0>{});
 }
 
+// body(plan, begin, end) for all of the rows, each of `row` numbers.
+template <class T, auto body>
+void by_rows(const Plan<T>& plan, Parallel parallel, int64_t rows, int64_t row) {
+    parallel(rows, grain_rows(row * plan.w.taps()), &plan, [](const void* context, int64_t begin, int64_t end) {
+        body(*static_cast<const Plan<T>*>(context), begin, end);
+    });
+}
+
 template <template <class> class R, class T>
 void forward(const Call& call, Parallel parallel) {
     const Plan<T> plan(call);
     with_side<T>(plan.w, [&](auto side) {
-        const auto body = [](const void* context, int64_t begin, int64_t end) {
-            forward_rows<R, T, decltype(side)::value>(*static_cast<const Plan<T>*>(context), begin, end);
-        };
-        parallel(plan.units * plan.w.oh, grain_rows(plan.out_row * plan.w.taps()), &plan, body);
+        by_rows<T, forward_rows<R, T, decltype(side)::value>>(plan, parallel, plan.units * plan.w.oh, plan.out_row);
     });
 }
 
 template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
+    constexpr Traits traits = R<typename VectorOf<T>::type>::traits;
     const Plan<T> plan(call);
-    with_side<T>(plan.w, [&](auto side) {
-        const auto body = [](const void* context, int64_t begin, int64_t end) {
-            backward_range<R, T, decltype(side)::value>(*static_cast<const Plan<T>*>(context), begin, end);
-        };
-        parallel(plan.units * plan.w.H, grain_rows(plan.row * plan.w.taps()), &plan, body);
-    });
+    const int64_t rows = plan.units * plan.w.H;
+    if constexpr (traits.linear) {
+        by_rows<T, gather_range<T, Shares<R, T>>>(plan, parallel, rows, plan.row);
+    }
+    if constexpr (traits.indexed) {
+        if (call.taps != nullptr && call.wide_taps) {
+            return by_rows<T, gather_range<T, Taken<R, T, int32_t>>>(plan, parallel, rows, plan.row);
+        } else if (call.taps != nullptr) {
+            return by_rows<T, gather_range<T, Taken<R, T, uint8_t>>>(plan, parallel, rows, plan.row);
+        }
+    }
+    if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
+        with_side<T>(plan.w, [&](auto side) {
+            by_rows<T, gather_range<T, Slopes<R, T, decltype(side)::value>>>(plan, parallel, rows, plan.row);
+        });
+    }
 }
 
 template <template <class> class R>

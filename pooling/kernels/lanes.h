@@ -50,6 +50,16 @@ typedef int32_t Int32Lanes __attribute__((vector_size(kVectorBytes)));
 typedef int64_t Int64Lanes __attribute__((vector_size(kVectorBytes)));
 
 template <>
+struct Lanes<Int32Lanes> {
+    static constexpr int count = kVectorBytes / 4;
+};
+
+template <>
+struct Lanes<Int64Lanes> {
+    static constexpr int count = kVectorBytes / 8;
+};
+
+template <>
 struct Lanes<FloatLanes> {
     using Number = float;
     using Int = Int32Lanes;
@@ -157,6 +167,60 @@ HD Int<V> truncated(V x) {
 #endif
 
 #ifndef __CUDACC__
+// Whether some lane's mask is set.
+HD bool any(Int32Lanes mask) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+#else
+    int32_t all = 0;
+    for (int k = 0; k < Lanes<Int32Lanes>::count; k++) all |= mask[k];
+    return all != 0;
+#endif
+}
+
+// A run of numbers of another type, which GCC converts one by one.
+template <class V, class T>
+HD V widened(const T* from) {
+    V v;
+    for (int k = 0; k < Lanes<V>::count; k++) v[k] = from[k];
+    return v;
+}
+#if defined(__AVX512F__)
+template <>
+HD Int32Lanes widened<Int32Lanes>(const uint8_t* from) {
+    return reinterpret_cast<Int32Lanes>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+#elif defined(__AVX2__)
+template <>
+HD Int32Lanes widened<Int32Lanes>(const uint8_t* from) {
+    return reinterpret_cast<Int32Lanes>(_mm256_cvtepu8_epi32(_mm_loadu_si64(from)));
+}
+#endif
+
+// The other way: numbers that fit.
+template <class T, class V>
+HD void store_narrowed(T* to, V v) {
+    for (int k = 0; k < Lanes<V>::count; k++) to[k] = static_cast<T>(v[k]);
+}
+#if defined(__AVX512F__)
+template <>
+HD void store_narrowed(uint8_t* to, Int32Lanes v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v)));
+}
+#endif
+
+// a0 b0 a1 b1 ...
+template <class V, class T>
+HD void store_joined(V a, V b, T* to) {
+    constexpr int L = Lanes<V>::count;
+    Int<V> low, high;
+    for (int k = 0; k < L; k++) low[k] = k / 2 + (k % 2) * L, high[k] = L / 2 + k / 2 + (k % 2) * L;
+    store(to, __builtin_shuffle(a, b, low));
+    store(to + L, __builtin_shuffle(a, b, high));
+}
+
 struct Any {
     template <class T>
     operator T() const;
@@ -287,15 +351,26 @@ HD V exponential(V x) {
 #endif
 }
 
-// e^x - 1, exact to the last places near 0.
+// e^x - 1 for x <= 0, exact to the last places near 0.
 template <class V>
 HD V exponential_less_one(V x) {
 #ifdef __CUDA_ARCH__
     return expm1(x);
 #else
     const Exponent<V> e(x);
-    return e.times_power(e.p) + (e.times_power(splat<V>(1)) - splat<V>(1));
+    const V power = e.times_power(splat<V>(1));
+    return power * e.p + (power - splat<V>(1));
 #endif
+}
+
+// atanh(s) / s by s^2.
+template <class V>
+HD V atanh_series(V square) {
+    constexpr int terms = Format<Number<V>>::log_terms;
+    V series = splat<V>(1.0 / (2 * terms + 1));
+#pragma GCC unroll 16
+    for (int k = terms - 1; k >= 0; k--) series = splat<V>(1.0 / (2 * k + 1)) + square * series;
+    return series;
 }
 
 // log x = e log 2 + 2 atanh(s), s = (m - 1) / (m + 1), for x = m 2^e with m in [sqrt(1/2), sqrt(2)).
@@ -317,10 +392,7 @@ HD V logarithm(V x) {
     const V number = same_bits<V>(same_bits<I>(splat<V>(F::rounder)) + e) - splat<V>(F::rounder);
     const V exponent = x < tiny ? number - splat<V>(F::mantissa + 2) : number;
     const V s = (m - splat<V>(1)) / (m + splat<V>(1)), square = s * s;
-    V series = splat<V>(1.0 / (2 * F::log_terms + 1));
-#pragma GCC unroll 16
-    for (int k = F::log_terms - 1; k >= 0; k--) series = splat<V>(1.0 / (2 * k + 1)) + square * series;
-    const V y = exponent * splat<V>(F::ln2_high) + (splat<V>(2) * s * series + exponent * splat<V>(F::ln2_low));
+    const V y = exponent * splat<V>(F::ln2_high) + (splat<V>(2) * s * atanh_series(square) + exponent * splat<V>(F::ln2_low));
     const V zero = splat<V>(0);
     const V special = x == zero ? splat<V>(-INFINITY) : x < zero ? splat<V>(NAN) : x;  // 0, negative, infinite or NaN
     return (x > zero) & (x < splat<V>(INFINITY)) ? y : special;
@@ -333,11 +405,22 @@ HD V power(V t, V p) {
     return t == splat<V>(0) ? splat<V>(0) : exponential<V>(p * logarithm<V>(t));
 }
 
-// log(1 + u) for -1 <= u <= 0: what log loses to the rounding of 1 + u, the quotient gives back (Kahan).
+// log(1 + u) for -1 < u <= 0, of which 1 + u is a normal number: as above, with m - 1 = (u + 1 - 2^e) / 2^e, which loses
+// nothing where u is small and e is 0.
 template <class V>
 HD V logarithm_of_one_more(V u) {
-    const V w = splat<V>(1) + u;
-    return w == splat<V>(1) ? u : logarithm<V>(w) * u / (w - splat<V>(1));
+#ifdef __CUDA_ARCH__
+    return log1p(u);
+#else
+    using F = Format<Number<V>>;
+    using I = Int<V>;
+    const V one = splat<V>(1), w = one + u;
+    const I e = (same_bits<I>(w) - same_bits<I>(splat<V>(0.70710678118654752))) >> F::mantissa;
+    const V up = power_of_two<V>(-e), m = w * up;
+    const V s = (u + (one - power_of_two<V>(e))) * up / (m + one);
+    const V exponent = same_bits<V>(same_bits<I>(splat<V>(F::rounder)) + e) - splat<V>(F::rounder);
+    return exponent * splat<V>(F::ln2_high) + (splat<V>(2) * s * atanh_series(s * s) + exponent * splat<V>(F::ln2_low));
+#endif
 }
 
 }  // namespace poolzoo

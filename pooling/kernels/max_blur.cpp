@@ -1,8 +1,9 @@
 // The fused max and blur: declaration and CPU driver.
 //
 // Rows are made when they are asked for and kept while they may be asked for again: of the input, of maxima, of taps. A
-// row is a stack of W pixels of `run` numbers, one in NCHW and a group of channels in NHWC, so that a tap is the same row
-// some numbers on. Rows have room on both sides for what lies past the border, and are computed in whole vectors.
+// row is a stack of W pixels of `run` numbers, so that a tap is the same row some numbers on: a group of channels in NHWC,
+// in NCHW as many planes as a vector has lanes, transposed as they are read. Rows have room on both sides for what lies
+// past the border, and are computed in whole vectors.
 #include "max_blur.h"
 
 #include <limits>
@@ -48,19 +49,44 @@ struct Share {
     double weight;
 };
 
-// One thread's rows of one unit: a plane in NCHW, an image's group of channels in NHWC. K: the max is K x K and the
+// Where two vectors' blocks of `step` lanes go: the even blocks of both, and the odd ones.
+template <class Element, int L, int step>
+struct Blocks {
+    alignas(64) Element even[L], odd[L];
+    constexpr Blocks() : even(), odd() {
+        for (int k = 0; k < L; k++) even[k] = k & step ? L + k - step : k, odd[k] = k & step ? L + k : k + step;
+    }
+};
+
+// L vectors of L lanes: lane l of vector k becomes lane k of vector l. Blocks of lanes change places, the halves first.
+template <class V, int step = Lanes<V>::count / 2>
+HD void transpose(V (&v)[Lanes<V>::count]) {
+    constexpr int L = Lanes<V>::count;
+    static constexpr Blocks<Int<Number<V>>, L, step> blocks;
+    const Int<V> even = load<Int<V>>(blocks.even), odd = load<Int<V>>(blocks.odd);
+#pragma GCC unroll 16
+    for (int k = 0; k < L; k++) {
+        if (k & step) continue;
+        const V a = v[k], b = v[k + step];
+        v[k] = __builtin_shuffle(a, b, even), v[k + step] = __builtin_shuffle(a, b, odd);
+    }
+    if constexpr (step > 1) transpose<V, step / 2>(v);
+}
+
+// One thread's rows of one unit: some planes in NCHW, an image's group of channels in NHWC. K: the max is K x K and the
 // filter has 3 numbers, as the compiler should know for the usual ones; 0: any.
 template <class T, int K>
 class Walk {
     using V = typename VectorOf<T>::type;
     using I = Int<V>;
     static constexpr int L = Lanes<V>::count;
-    static constexpr int kGroup = 64;
+    static constexpr int kGroup = 32;
+    static constexpr int kAhead = 3;  // rows
 
     const MaxBlur& p_;
     const T* weights_;
     const int64_t run_;
-    int64_t image_ = 0, channel_ = 0, channels_ = 1;
+    int64_t image_ = 0, channel_ = 0, channels_ = 1;  // in NCHW a plane is a channel of the one image
     // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps.
     const int64_t x_zero_, blur_zero_, tap_zero_;
     const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
@@ -68,7 +94,8 @@ class Walk {
     std::vector<std::vector<Share>> shares_;
     Rows<T> x_, along_, dense_, column_blur_, stuffed_, spread_, gradient_;
     Rows<Int<T>> along_taps_, taps_;
-    Buffer<T> zeros_, out_;
+    const int64_t apart_;  // from one plane's row to the next one's in planes_
+    Buffer<T> zeros_, out_, planes_;
     Buffer<Int<T>> first_taps_;
     std::vector<const T*> rows_, seen_, gradients_;
     std::vector<const Int<T>*> tap_rows_, row_taps_;
@@ -78,23 +105,67 @@ class Walk {
     int length() const { return K > 0 ? 3 : p_.length; }
     static int64_t whole(int64_t numbers) { return ceil_div(numbers, L) * L; }
 
-    // `count` pixels of this unit from `at` on, or there.
-    void read_pixels(const void* from, int64_t at, int64_t count, T* to) const {
-        if (!p_.channels_last || run_ == p_.C) return read(from, at, count * run_, to, p_.dtype);
-        for (int64_t k = 0; k < count; k++) read(from, at + k * p_.C, channels_, to + k * run_, p_.dtype);
-    }
-    void write_pixels(const T* from, int64_t count, void* to, int64_t at) const {
-        if (!p_.channels_last || run_ == p_.C) return write(from, count * run_, to, at, p_.dtype);
-        for (int64_t k = 0; k < count; k++) write(from + k * run_, channels_, to, at + k * p_.C, p_.dtype);
-    }
+    bool wide() const { return p_.dtype == (sizeof(T) == 8 ? Dtype::Double : Dtype::Float); }
     // Where row h of this unit starts in a tensor of H x W.
     int64_t row_at(int64_t h, int64_t H, int64_t W) const {
-        return p_.channels_last ? (image_ * H + h) * W * p_.C + channel_ : ((image_ * p_.C + channel_) * H + h) * W;
+        return p_.channels_last ? (image_ * H + h) * W * p_.C + channel_ : (channel_ * H + h) * W;
+    }
+    // Row h of a tensor of H x W; its pixels lie `step` numbers apart in `to`.
+    void read_row(const void* from, int64_t h, int64_t H, int64_t W, T* to, int64_t step) {
+        const int64_t at = row_at(h, H, W);
+        if (!p_.channels_last) return read_planes(from, at, H * W, W, to, step);
+        if (run_ == p_.C && step == run_) return read(from, at, W * run_, to, p_.dtype);
+        for (int64_t k = 0; k < W; k++) read(from, at + k * p_.C, channels_, to + k * step, p_.dtype);
+    }
+    void write_row(const T* from, int64_t h, int64_t H, int64_t W, void* to) {
+        const int64_t at = row_at(h, H, W);
+        if (!p_.channels_last) return write_planes(from, at, H * W, W, to);
+        if (run_ == p_.C) return write(from, W * run_, to, at, p_.dtype);
+        for (int64_t k = 0; k < W; k++) write(from + k * run_, channels_, to, at + k * p_.C, p_.dtype);
+    }
+    // Whether whole vectors of the planes' rows can be had from a tensor itself.
+    bool direct(int64_t W) const { return wide() && W >= L && channels_ == L; }
+    // body(k, pixels) for each L pixels of a row of W; the last ones end with it.
+    template <class Body>
+    static void by_vectors(int64_t W, Body body) {
+        const int64_t last = std::max<int64_t>(0, W - L);
+        for (int64_t k = 0; k < last; k += L) body(k, L);
+        body(last, W - last);
+    }
+    void read_planes(const void* from, int64_t at, int64_t plane, int64_t W, T* to, int64_t step) {
+        const T* rows = static_cast<const T*>(from) + at;
+        if (!direct(W)) {
+            for (int64_t c = 0; c < channels_; c++) read(from, at + c * plane, W, planes_.data() + c * apart_, p_.dtype);
+            rows = planes_.data(), plane = apart_;
+        }
+        by_vectors(W, [&](int64_t k, int64_t pixels) {
+            V v[L];
+            for (int c = 0; c < L; c++) {
+                v[c] = load<V>(rows + c * plane + k);
+                __builtin_prefetch(rows + c * plane + k + kAhead * W);  // more streams than the processor follows itself
+            }
+            transpose(v);
+            for (int i = 0; i < pixels; i++) store(to + (k + i) * step, v[i]);
+        });
+    }
+    void write_planes(const T* from, int64_t at, int64_t plane, int64_t W, void* to) {
+        T* rows = direct(W) ? static_cast<T*>(to) + at : planes_.data();
+        const int64_t between = direct(W) ? plane : apart_;
+        by_vectors(W, [&](int64_t k, int64_t) {
+            V v[L];
+            for (int i = 0; i < L; i++) v[i] = load<V>(from + (k + i) * L);
+            transpose(v);
+            for (int c = 0; c < L; c++) {
+                store(rows + c * between + k, v[c]);
+                __builtin_prefetch(rows + c * between + k + kAhead * W, 1);
+            }
+        });
+        for (int64_t c = 0; !direct(W) && c < channels_; c++) write(rows + c * between, W, to, at + c * plane, p_.dtype);
     }
 
     // Row h of x, -inf past the border.
     const T* x_row(int64_t h) {
-        return x_.row(h, [&](T* to) { read_pixels(p_.x, row_at(h, p_.H, p_.W), p_.W, to + x_zero_); });
+        return x_.row(h, [&](T* to) { read_row(p_.x, h, p_.H, p_.W, to + x_zero_, run_); });
     }
     // Of a row's windows: the largest value, and where its tap is asked for, the first that has it; of NaNs the last, as
     // torch. First along each row of x, then down the columns.
@@ -182,26 +253,9 @@ class Walk {
             }
         });
     }
-    // Every sw-th number.
-    V strided(const T* from) const {
-        V v;
-        if (p_.sw == 1) return load<V>(from);
-        if (p_.sw == 2) {
-            I even;
-            for (int k = 0; k < L; k++) even[k] = 2 * k;
-            return __builtin_shuffle(load<V>(from), load<V>(from + L), even);
-        }
-        for (int k = 0; k < L; k++) v[k] = from[int64_t{k} * p_.sw];
-        return v;
-    }
     void blur_along(const T* columns) {
         const T* first = columns + blur_zero_ - p_.before * run_;
-        for (int64_t j = 0; run_ == 1 && j < p_.ow; j += L) {
-            V sum = splat<V>(0);
-            for (int v = 0; v < length(); v++) sum = sum + splat<V>(weights_[v]) * strided(first + v + j * p_.sw);
-            store(out_.data() + j, sum);
-        }
-        for (int64_t j = 0; run_ != 1 && j < p_.ow; j++) {
+        for (int64_t j = 0; j < p_.ow; j++) {
             for (int64_t c = 0; c < run_; c += L) {
                 V sum = splat<V>(0);
                 for (int v = 0; v < length(); v++) {
@@ -216,13 +270,7 @@ class Walk {
     const T* stuffed(int64_t i) {
         const int64_t zero = blur_zero_ + (length() - 1) * run_;
         return zero + stuffed_.row(i, [&](T* to) {
-            const int64_t at = row_at(i, p_.oh, p_.ow), step = p_.sw * run_;
-            for (int64_t j = 0; run_ != 1 && j < p_.ow; j++) {
-                read_pixels(p_.gradient, at + j * p_.C, 1, to + zero + j * step);
-            }
-            if (run_ != 1) return;
-            read_pixels(p_.gradient, at, p_.ow, out_.data());
-            for (int64_t j = 0; j < p_.ow; j++) to[zero + j * p_.sw] = out_[j];
+            read_row(p_.gradient, i, p_.oh, p_.ow, to + zero, p_.sw * run_);
         });
     }
     // The same, spread along the row of maxima by the filter.
@@ -268,7 +316,8 @@ class Walk {
           column_blur_(2, blur_length_, 0), stuffed_(2, 2 * blur_zero_ + blurred_ + p.length * run_ + L, 0),
           spread_(p.length / p.sh + 1, blur_length_, 0), gradient_(reach(p) + 1, tap_length_, 0),
           along_taps_(reach(p) + 1, maxima_, 0), taps_(reach(p) + 1, tap_length_, -1),
-          zeros_(maxima_), out_(whole(std::max(p.W, p.ow) * run_) + L), rows_(p.kh),
+          apart_(whole(std::max(p.W, p.ow))), zeros_(maxima_), out_(whole(std::max({p.W, p.ow, L}) * run_) + L),
+          planes_(p.channels_last ? 0 : L * apart_), rows_(p.kh),
           seen_(p.length), gradients_(p.kh), tap_rows_(p.kh), row_taps_(p.kh) {
         shares_.resize(p.H1);
         const int reach = (p.ow - 1) * p.sw - p.before + p.length;
@@ -288,13 +337,15 @@ class Walk {
         return at >= 0 && at < length ? at : p_.border == Border::Skip ? -1 : continued(at, length, p_.border);
     }
     static int64_t reach(const MaxBlur& p) { return int64_t{p.kh - 1} * p.dh + 1; }
-    static int64_t group(const MaxBlur& p) { return !p.channels_last ? 1 : p.C <= 2 * kGroup ? p.C : kGroup; }
-    static int64_t units(const MaxBlur& p) { return p.N * ceil_div(p.C, group(p)); }
+    static int64_t group(const MaxBlur& p) { return !p.channels_last ? L : p.C <= 2 * kGroup ? p.C : kGroup; }
+    static int64_t units(const MaxBlur& p) {
+        return p.channels_last ? p.N * ceil_div(p.C, group(p)) : ceil_div(int64_t{p.N} * p.C, L);
+    }
 
     void enter(int64_t unit) {
-        const int64_t each = ceil_div(p_.C, run_);
+        const int64_t all = p_.channels_last ? p_.C : int64_t{p_.N} * p_.C, each = ceil_div(all, run_);
         image_ = unit / each, channel_ = (unit - image_ * each) * run_;
-        channels_ = std::min(run_, p_.C - channel_);
+        channels_ = std::min(run_, all - channel_);
         for (Rows<T>* rows : {&x_, &along_, &dense_, &column_blur_, &stuffed_, &spread_, &gradient_}) rows->forget();
         along_taps_.forget(), taps_.forget();
     }
@@ -302,7 +353,7 @@ class Walk {
         const T* columns = column_blur(i);
         if (i + 1 < p_.oh) column_blur(i + 1);
         blur_along(columns);
-        write_pixels(out_.data(), p_.ow, p_.y, row_at(i, p_.oh, p_.ow));
+        write_row(out_.data(), i, p_.oh, p_.ow, p_.y);
     }
     // Row h of dx: from the maxima that took one of its values.
     void backward(int64_t h) {
@@ -327,7 +378,7 @@ class Walk {
             }
             store(out_.data() + k, sum);
         }
-        write_pixels(out_.data(), p_.W, p_.dx, row_at(h, p_.H, p_.W));
+        write_row(out_.data(), h, p_.H, p_.W, p_.dx);
     }
 };
 

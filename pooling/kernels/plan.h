@@ -46,7 +46,7 @@ struct Block {
 
 // A position outside the row that a filter sees: its place in the staged row, and the column that it stands for.
 struct Margin {
-    int64_t at, column, stands_for;
+    int64_t at, column;
 };
 
 struct Unit {
@@ -63,7 +63,8 @@ struct Plan {
     const Call& call;
     Window w;
     bool in_place;              // rows of x need no staging
-    bool out_in_place;          // nor do rows of outputs
+    bool whole_rows;            // a row of outputs and of taps lies in memory as in a buffer
+    bool out_in_place;          // and outputs are of type T: they need no buffer
     int64_t group, groups, units;
     int64_t pixel;              // numbers per pixel in a staged row (NHWC)
     int64_t phase, first;       // NCHW: numbers per phase; index of column 0 in its phase
@@ -74,8 +75,6 @@ struct Plan {
     std::vector<int64_t> offsets;
     std::vector<Span> spans;    // row taps of each output row
     std::vector<T> row_counts;  // and what they count
-    std::vector<int64_t> lowest;  // the first row that the windows of output row i and later ones look at
-    int64_t open_rows = 1;        // how many rows, from there, the windows of one output row and earlier ones look at
     // NCHW:
     std::vector<int64_t> tap_begin, tap_end;   // the columns that have tap t
     std::vector<std::vector<int>> phase_taps;  // the taps that look at each phase
@@ -83,11 +82,11 @@ struct Plan {
 
     explicit Plan(const Call& c) : call(c), w(c.window) {
         w.channels_last ? plan_channels() : plan_columns();
+        out_in_place = wide() && whole_rows;
         for (int64_t i = 0; i < w.oh; i++) {
             spans.push_back(w.border == Border::Skip ? w.rows(i) : Span{0, static_cast<int>(w.kh)});
             row_counts.push_back(counted_rows(i));
         }
-        plan_rows();
     }
     Plan(const Plan&) = delete;
 
@@ -110,30 +109,13 @@ struct Plan {
     // By how many places tap t looks past an output's own, within its phase.
     int64_t column_shift(int64_t t) const { return floor_div(t * w.dw - w.pw, w.sw); }
     // The lanes of a ragged block that have column tap t.
-    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (b.column * w.kw + t * L)); }
+    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + ((&b - blocks.data()) * w.kw + t) * L); }
 
     // Those that are outputs at all.
     Int<V> columns_of(const Block& b) const {
         Int<V> column;
         for (int k = 0; k < L; k++) column[k] = k;
         return column < splat_int<V>(std::min<int64_t>(L, w.ow - b.column));
-    }
-
-    void plan_rows() {
-        lowest.assign(w.oh, w.H);
-        std::vector<int64_t> highest(w.oh, -1);
-        for (int64_t i = 0; i < w.oh; i++) {
-            for (int r = spans[i].begin; r < spans[i].end; r++) {
-                const int64_t h = w.row_start(i) + r * w.dh;
-                const int64_t inside = h < 0 || h >= w.H ? continued(h, w.H, w.border) : h;
-                lowest[i] = std::min(lowest[i], inside), highest[i] = std::max(highest[i], inside);
-            }
-            if (i > 0) highest[i] = std::max(highest[i], highest[i - 1]);
-        }
-        for (int64_t i = w.oh - 1; i >= 0; i--) {
-            if (i + 1 < w.oh) lowest[i] = std::min(lowest[i], lowest[i + 1]);
-            open_rows = std::max(open_rows, highest[i] - lowest[i] + 1);
-        }
     }
 
     void plan_columns() {
@@ -146,7 +128,7 @@ struct Plan {
         phase = first + whole_lanes(std::max(out_row + floor_div(far, w.sw), floor_div(w.W - 1, w.sw) + 1)) + L;
         row = phase * w.sw;
         in_place = false;
-        out_in_place = wide() && out_row == w.ow;
+        whole_rows = w.ow >= L;
         phase_taps.resize(w.sw);
         for (int64_t t = 0; t < w.kw; t++) {
             offsets.push_back(place(t * w.dw - w.pw));
@@ -158,8 +140,7 @@ struct Plan {
             for (int64_t j = 0; j < w.ow; j++) {
                 const int64_t column = w.column_start(j) + t * w.dw;
                 if (column < 0 || column >= w.W) {
-                    const int64_t inside = continued(column, w.W, w.border);
-                    margins.push_back({place(column), inside, place(inside)});
+                    margins.push_back({place(column), continued(column, w.W, w.border)});
                 }
             }
         }
@@ -167,8 +148,8 @@ struct Plan {
         const auto same_place = [](const Margin& a, const Margin& b) { return a.at == b.at; };
         std::sort(margins.begin(), margins.end(), by_place);
         margins.erase(std::unique(margins.begin(), margins.end(), same_place), margins.end());
-        for (int64_t j = 0; j < w.ow; j += L) {
-            const int64_t last = std::min(j + L, w.ow);
+        for (int64_t at = 0; at < w.ow; at += L) {
+            const int64_t j = std::max<int64_t>(0, std::min(at, w.ow - L)), last = std::min(j + L, w.ow);  // the last ends with the row
             Block b{j, j, j, 0, offsets.data(), offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, j + L > w.ow};
             while (b.begin < b.end && (tap_begin[b.begin] >= last || tap_end[b.begin] <= j)) b.begin++;
             while (b.end > b.begin && (tap_begin[b.end - 1] >= last || tap_end[b.end - 1] <= j)) b.end--;
@@ -191,7 +172,7 @@ struct Plan {
         row = w.W * pixel;
         out_row = w.ow * pixel;
         in_place = wide() && w.C % L == 0;
-        out_in_place = wide() && pixel == w.C;
+        whole_rows = pixel == w.C;
         const int64_t x_pixel = in_place ? w.C : pixel;
         offsets.resize(2 * w.kw * w.ow);
         for (int64_t j = 0; j < w.ow; j++) {
@@ -215,6 +196,16 @@ struct Plan {
         const int64_t channel = (index - image * each) * (w.channels_last ? group : 1);
         const int64_t channels = w.channels_last ? std::min(group, w.C - channel) : 1;
         return {index, image, channel, channels, w.input_at(image, channel, 0, 0), w.output_at(image, channel, 0, 0)};
+    }
+    // body(unit, first, last) for each unit that has some of the rows [begin, end) of all units' inputs.
+    template <class Body>
+    void by_units(int64_t begin, int64_t end, Body body) const {
+        while (begin < end) {
+            const Unit u = unit(begin / w.H);
+            const int64_t start = u.index * w.H, stop = std::min(end, start + w.H);
+            body(u, begin - start, stop - start);
+            begin = stop;
+        }
     }
     // Linear index of a unit's row h of x, i of y.
     int64_t row_at(const Unit& u, int64_t h) const { return u.x + h * w.W * (w.channels_last ? w.C : 1); }

@@ -41,6 +41,9 @@ struct Traits {
 // the formulas for doing without values are asked for.
 #define POOLZOO_REDUCER(name) static_assert(!name<float>::traits.indexed && !name<float>::traits.ranked);
 
+// For small windows a reducer may have `bool at_once(State&, const V (&members)[N], only)`: what `add` would do with each,
+// or false. Positions that are no members then hold `filler`; only(k, v) is v, or 0 in the lanes where k is none.
+//
 // A reducer whose members have weights that are known after a first look at them: `look(s, x, logit)`, then
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.
 template <class Self, class V>
@@ -57,47 +60,43 @@ struct Weighted {
     }
 };
 
-template <class V>
-struct Max {
+// The largest or the smallest, the first of several; a NaN is either.
+template <class V, bool largest>
+struct Extreme {
     using I = Int<V>;
     static constexpr Traits traits = {.indexed = true};
     struct State {
         V best;
         I tap;
     };
-    HD explicit Max(const Given<V>&) {}
-    HD State init() const { return {splat<V>(-INFINITY), splat_int<V>(-1)}; }
+    HD explicit Extreme(const Given<V>&) {}
+    HD static V filler() { return splat<V>(largest ? -INFINITY : INFINITY); }
+    HD State init() const { return {filler(), splat_int<V>(-1)}; }
     template <int pass>
     HD void add(State& s, V x, V, int tap) const {
-        const auto taken = (x > s.best) | (x != x) | (s.tap < 0);
+        const auto taken = (largest ? x > s.best : x < s.best) | (x != x) | (s.tap < 0);
         s.best = taken ? x : s.best;
         s.tap = taken ? splat_int<V>(tap) : s.tap;
+    }
+    // No sum is a number where a member is a NaN; that is all that a comparison for each member would find.
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only) const {
+        V best = x[0], sum = x[0];
+        for (int k = 1; k < N; k++) best = largest ? greater(x[k], best) : lesser(x[k], best), sum = sum + x[k];
+        if (any((sum != sum) | (best == filler()))) return false;
+        I tap = splat_int<V>(N - 1);
+        for (int k = N - 2; k >= 0; k--) tap = x[k] == best ? splat_int<V>(k) : tap;
+        s = {best, tap};
+        return true;
     }
     HD V result(const State& s) const { return s.best; }
     HD I tap(const State& s) const { return s.tap; }
     HD V slope(V, V, const State& s, int tap) const { return s.tap == splat_int<V>(tap) ? splat<V>(1) : splat<V>(0); }
 };
-
 template <class V>
-struct Min {
-    using I = Int<V>;
-    static constexpr Traits traits = {.indexed = true};
-    struct State {
-        V best;
-        I tap;
-    };
-    HD explicit Min(const Given<V>&) {}
-    HD State init() const { return {splat<V>(INFINITY), splat_int<V>(-1)}; }
-    template <int pass>
-    HD void add(State& s, V x, V, int tap) const {
-        const auto taken = (x < s.best) | (x != x) | (s.tap < 0);
-        s.best = taken ? x : s.best;
-        s.tap = taken ? splat_int<V>(tap) : s.tap;
-    }
-    HD V result(const State& s) const { return s.best; }
-    HD I tap(const State& s) const { return s.tap; }
-    HD V slope(V, V, const State& s, int tap) const { return s.tap == splat_int<V>(tap) ? splat<V>(1) : splat<V>(0); }
-};
+using Max = Extreme<V, true>;
+template <class V>
+using Min = Extreme<V, false>;
 
 template <class V>
 struct Avg {
@@ -185,6 +184,13 @@ struct Mixed : Blend<V, Max, Avg> {
     using typename Base::State;
     static constexpr Traits traits = {.indexed = true, .learned = true};
     using Base::Base;
+    HD static V filler() { return Max<V>::filler(); }
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only only) const {
+        if (!this->a.at_once(s.a, x, only)) return false;
+        for (int k = 0; k < N; k++) this->b.template add<0>(s.b, only(k, x[k]), x[k], k);
+        return true;
+    }
     HD I tap(const State& s) const { return s.a.tap; }
     HD V to_all(V gradient) const { return (splat<V>(1) - this->share) * gradient / this->b.count; }
     HD V to_taken(V gradient) const { return this->share * gradient; }

@@ -205,9 +205,31 @@ struct RowOf {
         }
     }
 
+    // Loads all members of a window of side K and reduces them at once, if the block's windows are whole and the reducer
+    // can.
+    template <int K>
+    HD bool at_once(const Red& reducer, State& s, const Block& b) const {
+        const auto only = [&](int tap, V v) __attribute__((always_inline)) {
+            return b.is_ragged(tap % K) ? plan.lanes_with(b, tap % K) ? v : splat<V>(0) : v;
+        };
+        if constexpr (requires(const V(&members)[K * K]) { reducer.at_once(s, members, only); }) {
+            if (row_members != K || b.end - b.begin != K) return false;
+            V members[K * K];
+            each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
+                members[tap] = load<V>(x.rows[r] + b.x + b.x_tap[t]);
+                if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? members[tap] : reducer.filler();
+            });
+            return reducer.at_once(s, members, only);
+        }
+        return false;
+    }
+
     template <int K, int passes>
     HD State reduce(const Red& reducer, const Block& b) const {
         State s = reducer.init();
+        if constexpr (K > 0) {
+            if (at_once<K>(reducer, s, b)) [[likely]] return s;
+        }
         all_passes<K, passes>(reducer, s, b);
         return s;
     }

@@ -32,6 +32,20 @@ inline void write(const T* from, int64_t count, void* to, int64_t at, Dtype dtyp
     }
 }
 
+// By whole vectors where there are as many: a call of memcpy takes as long as some of them.
+template <class T>
+HD void copy_run(const T* from, int64_t count, T* to) {
+    constexpr int64_t some = 16 / sizeof(T);
+    if (count < some) {
+        for (int64_t k = 0; k < count; k++) to[k] = from[k];
+    } else if (count > 64 * some) {
+        memcpy(to, from, count * sizeof(T));
+    } else {
+        for (int64_t k = 0; k < count - some; k += some) memcpy(to + k, from + k, 16);
+        memcpy(to + count - some, from + count - some, 16);
+    }
+}
+
 // One row of x into one buffer per phase, or back.
 template <class T>
 void split_phases(const Plan<T>& plan, const T* from, T* to) {
@@ -76,17 +90,8 @@ void join_phases(const Plan<T>& plan, const T* from, T* to) {
     }
     if (s == 2) {
         constexpr int L = Plan<T>::L;
-        Int<V> low, high;
-        for (int k = 0; k < L; k++) {
-            low[k] = k / 2 + (k % 2) * L;
-            high[k] = L / 2 + k / 2 + (k % 2) * L;
-        }
         const T *a = from + first, *b = from + plan.phase + first;
-        const auto join = [&](int64_t at, T* pairs) {
-            const V even = load<V>(a + at), odd = load<V>(b + at);
-            store(pairs, __builtin_shuffle(even, odd, low));
-            store(pairs + L, __builtin_shuffle(even, odd, high));
-        };
+        const auto join = [&](int64_t at, T* pairs) { store_joined(load<V>(a + at), load<V>(b + at), pairs); };
         for (; 2 * (m + L) <= W; m += L) join(m, to + 2 * m);
         if (2 * m == W) return;
         if (W % 2 == 0 && m > 0) return join(W / 2 - L, to + W - 2 * L);
@@ -124,9 +129,9 @@ const T* staged_row(const Plan<T>& plan, const void* x, const Unit& unit, int64_
     return buffer;
 }
 
-// A finished row of dx: folds what a filter's margins gathered and writes it.
+// Writes a finished row of dx.
 template <class T>
-void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, T* buffer, T* spare) {
+void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, const T* buffer, T* spare) {
     const Window& w = plan.w;
     const int64_t at = plan.row_at(unit, h);
     if (w.channels_last) {
@@ -138,7 +143,6 @@ void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, T* b
             }
         }
     } else {
-        for (const Margin& m : plan.margins) buffer[m.stands_for] += buffer[m.at];
         T* joined = plan.wide() ? static_cast<T*>(dx) + at : spare;
         join_phases(plan, buffer, joined);
         if (!plan.wide()) write(joined, w.W, dx, at, plan.call.dtype);
@@ -188,25 +192,6 @@ void write_taps(const Plan<T>& plan, const Int<T>* buffer, const Unit& unit, int
         } else {
             uint8_t* to = static_cast<uint8_t*>(plan.call.taps) + at + run * w.C;
             for (int64_t k = 0; k < length; k++) to[k] = static_cast<uint8_t>(from[k]);
-        }
-    }
-}
-
-template <class T>
-void read_taps(const Plan<T>& plan, Int<T>* buffer, const Unit& unit, int64_t i) {
-    const Window& w = plan.w;
-    const int64_t at = plan.out_at(unit, i), runs = w.channels_last ? w.ow : 1;
-    // A whole number of vectors where the tensor has as many: a remainder takes as long as a vector for each number.
-    const int64_t all = w.N * w.C * w.oh * w.ow;
-    const int64_t length = w.channels_last ? unit.channels : std::min(plan.out_row, all - at);
-    for (int64_t run = 0; run < runs; run++) {
-        Int<T>* to = buffer + run * plan.pixel;
-        if (plan.call.wide_taps) {
-            const int32_t* from = static_cast<const int32_t*>(plan.call.taps) + at + run * w.C;
-            for (int64_t k = 0; k < length; k++) to[k] = from[k];
-        } else {
-            const uint8_t* from = static_cast<const uint8_t*>(plan.call.taps) + at + run * w.C;
-            for (int64_t k = 0; k < length; k++) to[k] = from[k];
         }
     }
 }

@@ -1,0 +1,276 @@
+// What the windows of an output row send to their members in the backward pass. Three ways, by what the operator saved:
+// nothing (linear operators), which tap gets the gradient, or the values of x, from which the slopes are found again.
+#pragma once
+
+#include "rows.h"
+
+namespace poolzoo {
+
+// Where a sent row is: its first output's number, and of a saved tap; by how much the next tap's row is further on.
+struct Sent {
+    int64_t from, taps, step;
+};
+// One of the terms of dx: what an output row sends to its windows' tap `tap`.
+struct Term {
+    int64_t from, taps;
+    int tap;
+};
+
+// Rows that are staged, some for each of `slots` output rows. In NCHW a row has zeros before and after.
+template <class T>
+struct Stage {
+    static constexpr int L = Plan<T>::L;
+    int64_t slots, lead = 0, length;
+
+    Stage(const Plan<T>& plan, int64_t slots) : slots(slots), length(plan.out_row) {
+        if (plan.w.channels_last) return;
+        int64_t furthest = 0;
+        for (int64_t t = 0; t < plan.w.kw; t++) furthest = std::max(furthest, plan.column_shift(t));
+        lead = Plan<T>::whole_lanes(plan.first + furthest);
+        length = lead + plan.phase + L;
+    }
+    int64_t place(int64_t slot, int64_t rows) const { return slot * rows * length + lead; }
+};
+
+// A gradient's row, block by block: in place in NHWC, in NCHW 0 past the last output.
+template <class T>
+class GradientRow {
+    using V = typename Plan<T>::V;
+    const Plan<T>& plan_;
+    Buffer<T> buffer_;
+    const T* at_ = nullptr;
+
+  public:
+    explicit GradientRow(const Plan<T>& plan) : plan_(plan), buffer_(plan.in_place ? 0 : plan.out_row) {}
+    void enter(const Unit& unit, int64_t i) {
+        at_ = plan_.in_place ? static_cast<const T*>(plan_.call.gradient) + plan_.out_at(unit, i)
+                             : output_row(plan_, plan_.call.gradient, unit, i, buffer_.data());
+    }
+    V block(const Block& b) const {
+        const V g = load<V>(at_ + (plan_.in_place ? b.column * plan_.w.C + b.channel : b.out));
+        return b.partial ? plan_.columns_of(b) ? g : splat<V>(0) : g;
+    }
+};
+
+// Of linear operators: to each member the gradient, times its tap's weight.
+template <template <class> class R, class T>
+class Shares {
+    using Row = RowOf<R, T>;
+    using V = typename Row::V;
+    using Red = typename Row::Red;
+    static constexpr bool computed = Row::traits.divides;
+    const Plan<T>& plan_;
+    const Stage<T> stage_;
+    const bool staged_;
+    RowRing<T> no_values_;
+    Row row_;
+    GradientRow<T> gradient_;
+    Buffer<T> buffer_;
+    Given<V> given_{};
+    const T* base_;
+
+  public:
+    static constexpr int targets = 1;
+    Shares(const Plan<T>& plan, int64_t slots)
+        : plan_(plan), stage_(plan, slots), staged_(computed || !plan.in_place), no_values_(plan, nullptr),
+          row_(plan, no_values_, no_values_), gradient_(plan), buffer_(staged_ ? slots * stage_.length : 0),
+          base_(staged_ ? buffer_.data() : static_cast<const T*>(plan.call.gradient)) {}
+    int64_t pixel() const { return staged_ ? plan_.pixel : plan_.w.C; }
+    int64_t tap_pixel() const { return pixel(); }
+    void enter_unit(const Unit& unit, int64_t, int64_t) {
+        row_.enter_unit(unit);
+        given_.table = row_.table;
+    }
+    Sent send(const Unit& unit, int64_t i, int64_t slot) {
+        if (!staged_) return {plan_.out_at(unit, i), 0, 0};
+        const int64_t at = stage_.place(slot, 1);
+        gradient_.enter(unit, i);
+        row_.enter_row(unit, i);
+        for (size_t k = 0; k < plan_.blocks.size(); k++) {
+            const Block& b = plan_.blocks[k];
+            V g = gradient_.block(b);
+            if constexpr (computed) g = Red(row_.given(b, k)).prepared(g);
+            store(buffer_.data() + at + b.out, g);
+        }
+        return {at, 0, 0};
+    }
+    template <int target>
+    HD V part(const Term& t, int64_t k) const {
+        return Red(given_).share(load<V>(base_ + t.from + k), t.tap);
+    }
+};
+
+// To the member at the saved tap, the gradient; where an operator also sends something to all (mixed), that and more.
+// Tap: what taps are stored as.
+template <template <class> class R, class T, class Tap>
+class Taken {
+    using Row = RowOf<R, T>;
+    using V = typename Row::V;
+    using I = Int<V>;
+    using Red = typename Row::Red;
+    static constexpr bool to_all = Row::traits.learned;
+    const Plan<T>& plan_;
+    const Stage<T> stage_;
+    const bool staged_;
+    RowRing<T> no_values_;
+    Row row_;
+    GradientRow<T> gradient_;
+    Buffer<T> taken_, all_;
+    std::vector<Tap> taps_;
+    const T* base_;
+    const Tap* tap_base_;
+
+  public:
+    static constexpr int targets = 1;
+    Taken(const Plan<T>& plan, int64_t slots)
+        : plan_(plan), stage_(plan, slots), staged_(to_all || !plan.in_place), no_values_(plan, nullptr),
+          row_(plan, no_values_, no_values_), gradient_(plan), taken_(staged_ ? slots * stage_.length : 0),
+          all_(to_all ? slots * stage_.length : 0), taps_(plan.in_place ? 0 : slots * stage_.length),
+          base_(staged_ ? taken_.data() : static_cast<const T*>(plan.call.gradient)),
+          tap_base_(plan.in_place ? static_cast<const Tap*>(plan.call.taps) : taps_.data()) {}
+    int64_t pixel() const { return staged_ ? plan_.pixel : plan_.w.C; }
+    int64_t tap_pixel() const { return plan_.in_place ? plan_.w.C : plan_.pixel; }
+    void enter_unit(const Unit& unit, int64_t, int64_t) { row_.enter_unit(unit); }
+    Sent send(const Unit& unit, int64_t i, int64_t slot) {
+        const Window& w = plan_.w;
+        const int64_t start = plan_.out_at(unit, i), at = stage_.place(slot, 1);
+        if (!plan_.in_place) {
+            const Tap* taps = static_cast<const Tap*>(plan_.call.taps) + start;
+            const int64_t runs = w.channels_last ? w.ow : 1, length = w.channels_last ? unit.channels : w.ow;
+            for (int64_t k = 0; k < runs; k++) copy_run(taps + k * w.C, length, taps_.data() + at + k * plan_.pixel);
+        }
+        if (!staged_) return {start, start, 0};
+        gradient_.enter(unit, i);
+        row_.enter_row(unit, i);
+        for (size_t k = 0; k < plan_.blocks.size(); k++) {
+            const Block& b = plan_.blocks[k];
+            const V g = gradient_.block(b);
+            if constexpr (to_all) {
+                const Red reducer(row_.given(b, k));
+                store(all_.data() + at + b.out, reducer.to_all(g));
+                store(taken_.data() + at + b.out, reducer.to_all(g) + reducer.to_taken(g));
+            } else {
+                store(taken_.data() + at + b.out, g);
+            }
+        }
+        return {at, plan_.in_place ? start : at, 0};
+    }
+    template <int target>
+    HD V part(const Term& t, int64_t k) const {
+        const V otherwise = to_all ? load<V>(all_.data() + t.from + k) : splat<V>(0), taken = load<V>(base_ + t.from + k);
+        return widened<I>(tap_base_ + t.taps + k) == splat_int<V>(t.tap) ? taken : otherwise;
+    }
+};
+
+// dy/d(parameter), or by the weight of rank `k` where the table is learned.
+template <class Red, class State>
+HD auto parameter_slope(const Red& reducer, const State& s, int k) {
+    if constexpr (Red::traits.ranked) {
+        return reducer.parameter_slope(s, k);
+    } else {
+        return reducer.parameter_slope(s);
+    }
+}
+
+// Gradient times slope, by the members' values: each output row goes through its windows again, and has a row for each tap.
+// Also dy/d(parameter). K: see RowOf::each_tap.
+template <template <class> class R, class T, int K>
+class Slopes {
+    using Row = RowOf<R, T>;
+    using V = typename Row::V;
+    using Red = typename Row::Red;
+    static constexpr Traits traits = Row::traits;
+    const Plan<T>& plan_;
+    const Call& call_;
+    const Stage<T> stage_;
+    RowRing<T> x_, logits_;
+    Row row_;
+    GradientRow<T> gradient_;
+    Buffer<T> parts_, logit_parts_, slopes_;
+    const int learned_;  // slopes by parameters for each output
+    int64_t begin_ = 0, end_ = 0;
+
+  public:
+    static constexpr int targets = traits.inputs;
+    Slopes(const Plan<T>& plan, int64_t slots)
+        : plan_(plan), call_(plan.call), stage_(plan, slots), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
+          row_(plan, x_, logits_), gradient_(plan), parts_(slots * plan.w.taps() * stage_.length),
+          logit_parts_(targets == 2 ? parts_.size() : 0),
+          learned_(call_.dparameter == nullptr ? 0 : traits.ranked ? static_cast<int>(plan.w.taps()) : 1) {
+        slopes_.resize(learned_ * plan.out_row);
+    }
+    int64_t pixel() const { return plan_.pixel; }
+    int64_t tap_pixel() const { return 0; }
+    // [begin, end): the rows of the unit's dx that this thread makes. The maker of the first row that an output row looks
+    // at writes its dparameter.
+    void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
+        row_.enter_unit(unit);
+        begin_ = begin, end_ = end;
+        for (int64_t i = 0; learned_ > 0 && begin == 0 && i < plan_.w.oh; i++) {
+            if (plan_.spans[i].begin == plan_.spans[i].end) send(unit, i, 0), write_slopes(unit, i);
+        }
+    }
+    Sent send(const Unit& unit, int64_t i, int64_t slot) {
+        const Window& w = plan_.w;
+        const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
+        gradient_.enter(unit, i);
+        row_.enter_row(unit, i);
+        for (size_t k = 0; k < plan_.blocks.size(); k++) {
+            const Block& b = plan_.blocks[k];
+            T *first = parts_.data() + at + b.out, *first_logit = logit_parts_.data() + (targets == 2 ? at + b.out : 0);
+            send_block(b, k, [=](int tap, V part, V logit_part) __attribute__((always_inline)) {
+                store(first + tap * step, part);
+                if constexpr (targets == 2) store(first_logit + tap * step, logit_part);
+            });
+        }
+        const int64_t owner = w.row_start(i) + row_.span.begin * w.dh;
+        if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
+        return {at, 0, step};
+    }
+    template <int target>
+    HD V part(const Term& t, int64_t k) const {
+        return load<V>((target == 0 ? parts_ : logit_parts_).data() + t.from + k);
+    }
+
+  private:
+    template <class Put>
+    HD void send_block(const Block& b, size_t index, Put put) {
+        const auto given = row_.given(b, index);
+        const Red reducer(given);
+        const V g = gradient_.block(b);
+        constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
+        typename Row::State s = reducer.init();
+        if (learned_ > 0 && most > passes) {
+            row_.template all_passes<K, most, true>(reducer, s, b);
+        } else {
+            row_.template all_passes<K, passes, true>(reducer, s, b);
+        }
+        if constexpr (traits.learned) {
+            for (int k = 0; k < learned_; k++) {
+                store(slopes_.data() + k * plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
+            }
+        }
+        const auto sent = [&](V part) { return b.partial ? plan_.columns_of(b) ? part : splat<V>(0) : part; };
+        row_.template each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
+            const V value = load<V>(x_.rows[r] + b.x + b.x_tap[t]);
+            if constexpr (traits.inputs == 2) {
+                const V w = load<V>(row_.weights.data() + tap * Row::L);
+                put(tap, sent(g * reducer.slope_by(value, s, w)), sent(g * reducer.logit_slope_by(value, s, w)));
+            } else if constexpr (traits.weighted) {
+                put(tap, sent(g * reducer.slope_by(value, s, load<V>(row_.weights.data() + tap * Row::L))), g);
+            } else {
+                put(tap, sent(g * reducer.slope(value, value, s, tap)), g);
+            }
+        });
+    }
+    void write_slopes(const Unit& unit, int64_t i) const {
+        const Dtype wide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
+        const int64_t outputs = plan_.w.N * plan_.w.C * plan_.w.oh * plan_.w.ow;
+        for (int k = 0; k < learned_; k++) {
+            T* target = static_cast<T*>(call_.dparameter) + k * outputs;
+            write_output_row(plan_, slopes_.data() + k * plan_.out_row, target, unit, i, wide);
+        }
+    }
+};
+
+}  // namespace poolzoo
