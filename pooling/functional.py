@@ -27,7 +27,6 @@ from pooling.downsampling import (  # noqa: F401 (functions of this page too)
 )
 from pooling.geometry import Pair, Window
 from pooling.kernels import native
-from pooling.kernels.twice import flat_index
 from pooling.upsampling import max_unpool2d, polyphase_unpool2d  # noqa: F401 (functions of this page too)
 
 
@@ -51,7 +50,7 @@ def max_pool2d(
     numbers = native.window_numbers(window, size)
     batch = x if x.dim() == 4 else x.unsqueeze(0)
     y, taps = native.pool2d("Max", batch, numbers, taps=True)
-    indices = flat_index(taps, batch.shape, numbers).contiguous(memory_format=memory_format(x))
+    indices = native.flat_index(taps, numbers, (x.shape[-2], x.shape[-1]))
     return (y, indices) if x.dim() == 4 else (y.squeeze(0), indices.squeeze(0))
 
 

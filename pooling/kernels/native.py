@@ -162,6 +162,11 @@ def pool2d(
     return (y, kept) if taps else y
 
 
+def flat_index(taps: Tensor, window: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Tap numbers (N, C, H', W') -> flat index into H * W, int64, as torch's max pooling gives it."""
+    return torch.ops.poolzoo.flat_index.default(taps, window, *size)
+
+
 # The norms that `polyphase_norms` compares, by their order.
 ORDERS = {1.0: 1, 2.0: 2, float("inf"): 0}
 
@@ -271,6 +276,10 @@ def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -
     return torch.outer(members(kh, sh, ph, dh, out_h, H), members(kw, sw, pw, dw, out_w, W)).flatten()
 
 
+def _fake_flat_index(taps, window, H, W):
+    return _like(taps, taps.shape, _is_channels_last(taps), torch.int64)
+
+
 def _fake_norms(x, stride, border, order):
     return x.new_empty((x.shape[0], stride[0] * stride[1]), dtype=torch.float64)
 
@@ -337,7 +346,8 @@ def _register(namespace: str, names: Sequence[str]) -> None:
     torch.library.register_autograd(f"{namespace}::pool2d", backward, setup_context=_set_up)
 
 
-def _register_downsamplers() -> None:
+def _register_others() -> None:
+    torch.library.register_fake("poolzoo::flat_index", _fake_flat_index)
     torch.library.register_fake("poolzoo::polyphase_norms", _fake_norms)
     torch.library.register_fake("poolzoo::polyphase_gather", _fake_gather)
     torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
@@ -350,4 +360,4 @@ def _register_downsamplers() -> None:
 
 if LOADED.variants:
     _register("poolzoo", REDUCERS)
-    _register_downsamplers()
+    _register_others()

@@ -193,10 +193,10 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
     """(command, object file) for each source of a library."""
     if variant.device == "cpu":
         source, binding, define, types = "cpu.cpp", "binding.cpp", "POOLZOO_WIDE", ("float", "double")
-        others = ("polyphase.cpp", "max_blur.cpp")
+        others = ("polyphase.cpp", "max_blur.cpp", "flat_index.cpp")
     else:
         source, binding, define, types = "cuda.cu", "cuda.cu", "POOLZOO_STORAGE", STORED
-        others = ("polyphase.cu", "max_blur.cu")
+        others = ("polyphase.cu", "max_blur.cu", "flat_index.cu")
     if variant.device == "cuda":
         home = cuda_home()
         if home is None:

@@ -75,14 +75,14 @@ def _window(numbers: Sequence[int], shape: Sequence[int]) -> Window:
 
 def _scatter(gradient: Tensor, taps: Tensor, shape: Sequence[int], window: Sequence[int]) -> Tensor:
     """Each output's gradient to its tap; tap 255 stands for none."""
-    at = flat_index(taps, shape, window)
+    at = _flat_index(taps, shape, window)
     none = at < 0
     zeros = gradient.new_zeros((*shape[:2], shape[2] * shape[3]))
     parts = gradient.masked_fill(none, 0).flatten(2)
     return zeros.scatter_add(2, at.clamp(min=0).flatten(2), parts).view(tuple(shape))
 
 
-def flat_index(taps: Tensor, shape: Sequence[int], window: Sequence[int]) -> Tensor:
+def _flat_index(taps: Tensor, shape: Sequence[int], window: Sequence[int]) -> Tensor:
     """Tap numbers (N, C, H', W') -> flat index into H*W, int64; -1 where there is no tap."""
     _, kw, sh, sw, ph, pw, dh, dw, out_h, out_w = window[:10]
     none = (taps == 255) if taps.dtype == torch.uint8 else (taps < 0)

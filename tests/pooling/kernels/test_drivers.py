@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pooling import ranks
 from pooling.geometry import Window
-from pooling.kernels import native, toolchain
+from pooling.kernels import native, toolchain, twice
 from tests.pooling.kernels.operators import logits_of, seed
 from tests.pooling.kernels.test_fuzz import DTYPES, EXAMPLES, FUZZ, inputs, windows
 
@@ -69,6 +69,9 @@ def compare(driver, data, reducer, x, window):
     assert other.stride() == y.stride()
     assert torch.equal(taps, other_taps)
     if indexed:
+        index, other_index = both(driver, "flat_index", taps, numbers, *x.shape[2:])
+        assert torch.equal(index, other_index)
+        assert torch.equal(index, twice._flat_index(taps, x.shape, numbers))
         assert torch.equal(y.nan_to_num(nan=-7.0), other.nan_to_num(nan=-7.0))
     else:
         close((y, other), x.dtype)
