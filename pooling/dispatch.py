@@ -77,8 +77,10 @@ def run(
     if native_call is not None and uses_native(name, x, supported, native_call["reducer"]):
         call = dict(native_call)
         numbers = native.window_numbers(window, size, 0, call.pop("divisor_mode", native.MEMBERS))
-        y = native.pool2d(call.pop("reducer"), x if x.dim() == 4 else x.unsqueeze(0), numbers, **call)
-        return y if x.dim() == 4 else y.squeeze(0)
+        reducer = call.pop("reducer")
+        if x.dim() == 4:
+            return native.pool2d(reducer, x, numbers, **call)
+        return native.pool2d(reducer, x.unsqueeze(0), numbers, **call).squeeze(0)
     return in_plain_torch(composite, x, window, *arguments)
 
 

@@ -71,17 +71,17 @@ class Window:
         Raises:
             ValueError: the window is larger than the padded input, or dilated past it on both sides.
         """
-        sizes = tuple(self._output_length(axis, length) for axis, length in enumerate((height, width)))
-        if min(sizes) < 1 or self._misses(0, height, sizes[0]) or self._misses(1, width, sizes[1]):
+        rows, columns = self._output_length(0, height), self._output_length(1, width)
+        if rows < 1 or columns < 1 or self._misses(0, height, rows) or self._misses(1, width, columns):
             raise ValueError(
                 f"{owner}: kernel_size {self.kernel_size} with dilation {self.dilation} does not fit an input of "
                 f"{height}x{width} with padding {self.padding}; use a larger input or a smaller kernel_size"
             )
-        return sizes[0], sizes[1]
+        return rows, columns
 
     def _output_length(self, axis: int, length: int) -> int:
         stride, padding = self.stride[axis], self.padding[axis]
-        room = length + 2 * padding - self.extent[axis]
+        room = length + 2 * padding - self.dilation[axis] * (self.kernel_size[axis] - 1) - 1
         if not self.ceil_mode:
             return room // stride + 1
         out = -(-room // stride) + 1

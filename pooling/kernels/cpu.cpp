@@ -43,6 +43,13 @@ void forward(const Call& call, Parallel parallel) {
 }
 
 template <template <class> class R, class T>
+void backward_by_taps(const Plan<T>& plan, Parallel parallel) {
+    const int64_t rows = plan.units * plan.w.H;
+    if (plan.call.wide_taps) return by_rows<T, gather_range<T, Taken<R, T, int32_t>>>(plan, parallel, rows, plan.row);
+    by_rows<T, gather_range<T, Taken<R, T, uint8_t>>>(plan, parallel, rows, plan.row);
+}
+
+template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
     constexpr Traits traits = R<typename VectorOf<T>::type>::traits;
     const Plan<T> plan(call);
@@ -50,12 +57,10 @@ void backward(const Call& call, Parallel parallel) {
     if constexpr (traits.linear) {
         by_rows<T, gather_range<T, Shares<R, T>>>(plan, parallel, rows, plan.row);
     }
-    if constexpr (traits.indexed) {
-        if (call.taps != nullptr && call.wide_taps) {
-            return by_rows<T, gather_range<T, Taken<R, T, int32_t>>>(plan, parallel, rows, plan.row);
-        } else if (call.taps != nullptr) {
-            return by_rows<T, gather_range<T, Taken<R, T, uint8_t>>>(plan, parallel, rows, plan.row);
-        }
+    if constexpr (traits.indexed && traits.learned) {
+        if (call.taps != nullptr) return backward_by_taps<R, T>(plan, parallel);
+    } else if constexpr (traits.indexed) {
+        return backward_by_taps<Max, T>(plan, parallel);  // alike for all
     }
     if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
         with_side<T>(plan.w, [&](auto side) {

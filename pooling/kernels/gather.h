@@ -22,11 +22,12 @@ class Gather {
     };
 
     const Plan<T>& plan_;
-    Covers rows_, columns_;  // columns_: in NHWC
+    const Covers& rows_;
+    const Covers columns_;   // in NHWC
     const bool staged_;      // a row of dx
     const bool joined_;      // NCHW: the two phases' sums go to dx at once
     const int64_t slots_;
-    Sender sender_;
+    Sender& sender_;
     Buffer<T> dx_, spare_;
     std::vector<int64_t> held_;
     std::vector<Sent> sent_;
@@ -35,13 +36,13 @@ class Gather {
     std::vector<Term> terms_;
 
   public:
-    explicit Gather(const Plan<T>& plan)
-        : plan_(plan), rows_(plan.w.H, plan.w.oh, plan.w.sh, plan.w.ph, plan.w.kh, plan.w.dh, plan.w.border),
+    Gather(const Plan<T>& plan, const Covers& rows, int64_t slots, Sender& sender)
+        : plan_(plan), rows_(rows),
           columns_(plan.w.channels_last ? plan.w.W : 0, plan.w.channels_last ? plan.w.ow : 0, plan.w.sw, plan.w.pw,
                    plan.w.kw, plan.w.dw, plan.w.border),
           staged_(!plan.in_place),
           joined_(!plan.w.channels_last && plan.wide() && plan.w.sw == 2 && plan.w.W % 2 == 0 && plan.w.W >= 2 * L),
-          slots_(rows_.slots()), sender_(plan, slots_), dx_(staged_ ? plan.row : 0), spare_(plan.wide() ? 0 : plan.w.W),
+          slots_(slots), sender_(sender), dx_(staged_ ? plan.row : 0), spare_(plan.wide() ? 0 : plan.w.W),
           held_(slots_), sent_(slots_),
           terms_(rows_.most() * (plan.w.channels_last ? columns_.most() : plan.w.kw)) {
         if (plan.w.channels_last) return;
@@ -177,9 +178,13 @@ class Gather {
 };
 
 // Rows [begin, end) of the inputs of all units.
-template <class T, class Sender>
+template <class T, class Sends>
 void gather_range(const Plan<T>& plan, int64_t begin, int64_t end) {
-    Gather<T, Sender> gather(plan);
+    const Window& w = plan.w;
+    const Covers covers(w.H, w.oh, w.sh, w.ph, w.kh, w.dh, w.border);
+    const int64_t slots = covers.slots();
+    Sends sends(plan, slots);
+    Gather<T, typename Sends::Sender> gather(plan, covers, slots, sends);
     plan.by_units(begin, end, [&](const Unit& unit, int64_t first, int64_t last) { gather.rows(unit, first, last); });
 }
 

@@ -71,6 +71,7 @@ class Shares {
 
   public:
     static constexpr int targets = 1;
+    using Sender = Shares;
     Shares(const Plan<T>& plan, int64_t slots)
         : plan_(plan), stage_(plan, slots), staged_(computed || !plan.in_place), no_values_(plan, nullptr),
           row_(plan, no_values_, no_values_), gradient_(plan), buffer_(staged_ ? slots * stage_.length : 0),
@@ -122,6 +123,7 @@ class Taken {
 
   public:
     static constexpr int targets = 1;
+    using Sender = Taken;
     Taken(const Plan<T>& plan, int64_t slots)
         : plan_(plan), stage_(plan, slots), staged_(to_all || !plan.in_place), no_values_(plan, nullptr),
           row_(plan, no_values_, no_values_), gradient_(plan), taken_(staged_ ? slots * stage_.length : 0),
@@ -172,45 +174,68 @@ HD auto parameter_slope(const Red& reducer, const State& s, int k) {
     }
 }
 
-// Gradient times slope, by the members' values: each output row goes through its windows again, and has a row for each tap.
-// Also dy/d(parameter). K: see RowOf::each_tap.
+// Rows of parts, one for each tap of an output row's windows, and another for the logits where there are two targets:
+// whatever the reducer is that makes them, so that gathering them is compiled once.
+template <class T, int target_count>
+class Parts {
+    using V = typename Plan<T>::V;
+
+  protected:
+    const Plan<T>& plan_;
+    const Stage<T> stage_;
+    Buffer<T> parts_, logit_parts_;
+
+  public:
+    static constexpr int targets = target_count;
+    using Sender = Parts;
+    Parts(const Plan<T>& plan, int64_t slots)
+        : plan_(plan), stage_(plan, slots), parts_(slots * plan.w.taps() * stage_.length),
+          logit_parts_(targets == 2 ? parts_.size() : 0) {}
+    virtual void enter_unit(const Unit& unit, int64_t begin, int64_t end) = 0;
+    virtual Sent send(const Unit& unit, int64_t i, int64_t slot) = 0;
+    int64_t pixel() const { return plan_.pixel; }
+    int64_t tap_pixel() const { return 0; }
+    template <int target>
+    HD V part(const Term& t, int64_t k) const {
+        return load<V>((target == 0 ? parts_ : logit_parts_).data() + t.from + k);
+    }
+};
+
+// Gradient times slope, by the members' values: each output row goes through its windows again. Also dy/d(parameter).
+// K: see RowOf::each_tap.
 template <template <class> class R, class T, int K>
-class Slopes {
+class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
+    using Base = Parts<T, R<typename Plan<T>::V>::traits.inputs>;
+    using Base::plan_, Base::stage_, Base::parts_, Base::logit_parts_, Base::targets;
     using Row = RowOf<R, T>;
     using V = typename Row::V;
     using Red = typename Row::Red;
     static constexpr Traits traits = Row::traits;
-    const Plan<T>& plan_;
     const Call& call_;
-    const Stage<T> stage_;
     RowRing<T> x_, logits_;
     Row row_;
     GradientRow<T> gradient_;
-    Buffer<T> parts_, logit_parts_, slopes_;
+    Buffer<T> slopes_;
     const int learned_;  // slopes by parameters for each output
     int64_t begin_ = 0, end_ = 0;
 
   public:
-    static constexpr int targets = traits.inputs;
     Slopes(const Plan<T>& plan, int64_t slots)
-        : plan_(plan), call_(plan.call), stage_(plan, slots), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
-          row_(plan, x_, logits_), gradient_(plan), parts_(slots * plan.w.taps() * stage_.length),
-          logit_parts_(targets == 2 ? parts_.size() : 0),
+        : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
+          row_(plan, x_, logits_), gradient_(plan),
           learned_(call_.dparameter == nullptr ? 0 : traits.ranked ? static_cast<int>(plan.w.taps()) : 1) {
         slopes_.resize(learned_ * plan.out_row);
     }
-    int64_t pixel() const { return plan_.pixel; }
-    int64_t tap_pixel() const { return 0; }
     // [begin, end): the rows of the unit's dx that this thread makes. The maker of the first row that an output row looks
     // at writes its dparameter.
-    void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
+    void enter_unit(const Unit& unit, int64_t begin, int64_t end) override {
         row_.enter_unit(unit);
         begin_ = begin, end_ = end;
         for (int64_t i = 0; learned_ > 0 && begin == 0 && i < plan_.w.oh; i++) {
             if (plan_.spans[i].begin == plan_.spans[i].end) send(unit, i, 0), write_slopes(unit, i);
         }
     }
-    Sent send(const Unit& unit, int64_t i, int64_t slot) {
+    Sent send(const Unit& unit, int64_t i, int64_t slot) override {
         const Window& w = plan_.w;
         const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
@@ -226,10 +251,6 @@ class Slopes {
         const int64_t owner = w.row_start(i) + row_.span.begin * w.dh;
         if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
         return {at, 0, step};
-    }
-    template <int target>
-    HD V part(const Term& t, int64_t k) const {
-        return load<V>((target == 0 ? parts_ : logit_parts_).data() + t.from + k);
     }
 
   private:

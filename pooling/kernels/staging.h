@@ -6,6 +6,20 @@
 
 namespace poolzoo {
 
+// For short runs, by steps of 16 bytes: a call of memcpy takes as long as some of them.
+template <class T>
+HD void copy_run(const T* from, int64_t count, T* to) {
+    constexpr int64_t some = 16 / sizeof(T);
+    if (count < some) {
+        for (int64_t k = 0; k < count; k++) to[k] = from[k];
+    } else if (count > 64 * some) {
+        memcpy(to, from, count * sizeof(T));
+    } else {
+        for (int64_t k = 0; k < count - some; k += some) memcpy(to + k, from + k, 16);
+        memcpy(to + count - some, from + count - some, 16);
+    }
+}
+
 template <class T>
 inline void read(const void* from, int64_t at, int64_t count, T* to, Dtype dtype) {
     if (dtype == Dtype::BFloat16) {
@@ -15,7 +29,7 @@ inline void read(const void* from, int64_t at, int64_t count, T* to, Dtype dtype
         const uint16_t* source = static_cast<const uint16_t*>(from) + at;
         for (int64_t k = 0; k < count; k++) to[k] = from_half(source[k]);
     } else {
-        memcpy(to, static_cast<const T*>(from) + at, count * sizeof(T));
+        copy_run(static_cast<const T*>(from) + at, count, to);
     }
 }
 
@@ -28,21 +42,7 @@ inline void write(const T* from, int64_t count, void* to, int64_t at, Dtype dtyp
         uint16_t* target = static_cast<uint16_t*>(to) + at;
         for (int64_t k = 0; k < count; k++) target[k] = to_half(static_cast<float>(from[k]));
     } else {
-        memcpy(static_cast<T*>(to) + at, from, count * sizeof(T));
-    }
-}
-
-// By whole vectors where there are as many: a call of memcpy takes as long as some of them.
-template <class T>
-HD void copy_run(const T* from, int64_t count, T* to) {
-    constexpr int64_t some = 16 / sizeof(T);
-    if (count < some) {
-        for (int64_t k = 0; k < count; k++) to[k] = from[k];
-    } else if (count > 64 * some) {
-        memcpy(to, from, count * sizeof(T));
-    } else {
-        for (int64_t k = 0; k < count - some; k += some) memcpy(to + k, from + k, 16);
-        memcpy(to + count - some, from + count - some, 16);
+        copy_run(from, count, static_cast<T*>(to) + at);
     }
 }
 
@@ -70,7 +70,7 @@ void split_phases(const Plan<T>& plan, const T* from, T* to) {
         if (2 * m == W) return;
         if (W % 2 == 0 && m > 0) return split(from + W - 2 * L, W / 2 - L);
         T rest[2 * L] = {};
-        memcpy(rest, from + 2 * m, (W - 2 * m) * sizeof(T));
+        copy_run(from + 2 * m, W - 2 * m, rest);
         return split(rest, m);
     }
     for (int64_t f = 0; f < s; f++) {
@@ -97,7 +97,7 @@ void join_phases(const Plan<T>& plan, const T* from, T* to) {
         if (W % 2 == 0 && m > 0) return join(W / 2 - L, to + W - 2 * L);
         T rest[2 * L];
         join(m, rest);
-        memcpy(to + 2 * m, rest, (W - 2 * m) * sizeof(T));
+        copy_run(static_cast<const T*>(rest), W - 2 * m, to + 2 * m);
         return;
     }
     for (int64_t f = 0; f < s; f++) {
