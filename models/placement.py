@@ -11,7 +11,7 @@ carries its site as `.site`.
 
 import fnmatch
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -84,9 +84,15 @@ class Choice:
 
     @classmethod
     def of(cls, value: "str | dict[str, Any] | Choice | None", native: str = "native") -> "Choice | None":
-        """None, a name, {"name": ..., options} or a Choice; None where it means the paper's own."""
+        """None, a name, {"name": ..., options} or a Choice; None where it means the paper's own.
+
+        Raises:
+            TypeError: anything else.
+        """
         if isinstance(value, Choice) or value is None:
             return value
+        if not isinstance(value, str | Mapping):
+            raise TypeError(f"an operator is given by its name, or by {{'name': NAME, options}}, not by {value!r}")
         options = {"name": value} if isinstance(value, str) else dict(value)
         name = options.pop("name", native) or native
         return None if name == native and not options else cls(name, options)
@@ -252,13 +258,15 @@ def selected(declared: Sequence[Site], wanted: str | Iterable[str]) -> frozenset
     be patterns ("layer[34].*").
 
     Raises:
-        ValueError: no site is meant; the message lists the sites there are.
+        ValueError, TypeError: no site is meant; the message lists the sites there are.
     """
     leading = [site for site in declared if site.follows is None]
     pools = [site.name for site in leading if site.is_pool]
     convs = [site.name for site in leading if not site.is_pool]
     groups = {"auto": pools or convs, "pool": pools, "conv": convs, "all": pools + convs}
     there_are = f"its sites: {', '.join(f'{site.name} ({site.native})' for site in leading) or 'none'}"
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f"sites must be {', '.join(groups)} or a list of names, got {wanted!r} ({there_are})")
     if isinstance(wanted, str) and wanted in groups:
         if not groups[wanted]:
             raise ValueError(f"sites={wanted} fills no site of this network ({there_are})")

@@ -17,8 +17,11 @@ from models.placement import placed
 log = logging.getLogger(__name__)
 
 
-def read(file: str | Path) -> dict[str, Tensor]:
+def read(file: str | Path, published: str = "torchvision") -> dict[str, Tensor]:
     """The state_dict in a file: safetensors by its suffix, otherwise torch's format; or that of a run's checkpoint.
+
+    Args:
+        published: what a user gives instead of a file for published weights.
 
     Raises:
         FileNotFoundError, ValueError: missing, damaged, or with anything but tensors in it.
@@ -27,7 +30,7 @@ def read(file: str | Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(
             f"weights: there is no file {str(file)!r}; give a state_dict's file (torch.save or .safetensors) or "
-            "'torchvision' for its published weights"
+            f"{published!r} for the published weights"
         )
     content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
