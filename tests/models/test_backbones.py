@@ -8,6 +8,7 @@ from torch import nn
 
 import models
 import pooling
+from models.placement import Choice, operator_at
 from pooling.operators.context import Context2d
 from tests.models.families import ONE_OF_EACH_FAMILY
 
@@ -152,6 +153,34 @@ def test_every_family_learns_from_small_images(name, pooling):
     y.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert any(p.grad.any() for p in net.parameters())
+
+
+# Without the 4096 hidden units, whose gradients alone would be most of the time.
+SLIM = {"alexnet": {"head": "gap"}, "alexnet_2012": {"head": "gap"}, "sppnet": {"head": "gap"}, "vgg11": {"width": 8}}
+# Larger than densenet40, resnet20 and vgg11, with the same sorts of sites.
+DEAR = ("densenet121", "resnet50", "deeplabv3", "vgg11_bn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH_FAMILY if name not in DEAR])
+def test_every_operator_learns_in_every_family(name):
+    """All of them in turn at the sites of one network: building each anew would take longer than running it."""
+    net = models.create(
+        name, num_classes=3, in_channels=1, image_size=32, pooling="subsample", sites="all", **SLIM.get(name, {})
+    )
+    paths = {module.site.name: path for path, module in net.named_modules() if hasattr(module, "site")}
+    sites, x = models.sites(net), torch.rand(2, 1, 32, 32)
+    shape = net(x).shape
+    for operator in [*pooling.names("reducer"), *pooling.names("downsampler")]:
+        for site in sites:
+            net.set_submodule(paths[site.name], operator_at(site, Choice(operator), "zeros"))
+        assert [site.operator for site in models.sites(net)] == [operator] * len(sites)
+        net.zero_grad()
+        y = net(x)
+        assert y.shape == shape
+        y.square().mean().backward()
+        lost = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        assert not lost, (operator, lost)
 
 
 LIGHT = ["lenet5", "alexnet", "alexnet_2012", "vgg11", "vgg11_bn", "nin", "allcnn", "sppnet", "resnet20"]
