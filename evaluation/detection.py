@@ -68,7 +68,7 @@ def variances(found: Sequence[Boxes], truth: Sequence[Boxes]) -> tuple[float, fl
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
-        matches = COCOeval(_coco(truth), _coco(found), "bbox")
+        matches: Any = COCOeval(_coco(truth), _coco(found), "bbox")
         matches.params.areaRng, matches.params.areaRngLbl = [[0, 1e10]], ["all"]
         matches.evaluate()
         each, n = matches.evalImgs, len(truth)  # by class and, within it, by image
@@ -88,7 +88,8 @@ def _coco(images: Sequence[Boxes]) -> Any:
     """Boxes as COCO's tools take them."""
     from pycocotools.coco import COCO
 
-    coco, boxes = COCO(), []
+    coco: Any = COCO()
+    boxes: list[dict[str, Any]] = []
     for image, one in enumerate(images):
         scores = one.get("scores", torch.ones(len(one["labels"])))
         for label, score, (left, top, right, bottom) in zip(

@@ -137,7 +137,9 @@ class Place:
         kernel, padding = pair(site.kernel_size), pair(site.padding)
         dilation = pair(arguments.get("dilation", 1))
         odd = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
-        if not odd and (unstrided or (filled and self.padding_mode == "circular")):
+        # A dilated convolution may reach further than a small map can be mirrored.
+        far = max(dilation) > 1 and max(pair(stride)) == 1 and self.padding_mode == "reflect"
+        if far or (not odd and (unstrided or (filled and self.padding_mode == "circular"))):
             # A small image must not lose its border to a stem that no longer subsamples; around a circle there is none.
             near = padding if filled else None
             conv = SameConv2d(in_channels, site.channels, kernel, near=near, mode=self.padding_mode, **arguments)

@@ -123,6 +123,32 @@ def test_an_untrained_polyphase_unet_shifts_with_the_image(up, pooling, context)
     assert change > 1e-4 if up == "nearest" else change < 1e-12
 
 
+def dropouts(net):
+    return {module.p for module in net.modules() if isinstance(module, nn.Dropout)}
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if "dropout" in models.info(name).options])
+def test_dropout_is_what_was_asked_for(name):
+    """DenseNet's is a function of its layers."""
+    with torch.device("meta"):
+        net = models.create(name, dropout=0.375)
+    found = dropouts(net) or {module.dropout for module in net.modules() if hasattr(module, "dropout")}
+    assert 0.375 in found
+
+
+def test_a_unet_s_dropout_closes_its_encoder():
+    """Ronneberger 2015, section 3.1: the lowest map alone; all of it dropped leaves what the skips tell."""
+    common = {"image_size": 16, "depth": 2, "width": 4}
+    kept, dropped = (models.create("unet", dropout=rate, **common) for rate in (0.0, 1.0))
+    dropped.load_state_dict(kept.state_dict())
+    x, lowest = torch.rand(2, 3, 16, 16), []
+    for net in (kept, dropped):
+        net.ups[0].register_forward_pre_hook(lambda _, inputs: lowest.append(inputs[0]))
+        assert net(x).std() > 0
+    assert lowest[0].any()
+    assert not lowest[1].any()
+
+
 def output_shape(name: str, size: int) -> tuple[int, ...]:
     return (2, 3) if models.info(name).task == "classification" else (2, 3, size, size)
 

@@ -136,6 +136,14 @@ def test_padding_modes_of_every_family_at_its_usual_size(backbone, padding_mode)
     assert modes == {padding_mode}
 
 
+@pytest.mark.parametrize("padding_mode", ["reflect", "circular"])
+@pytest.mark.parametrize("backbone", models.names())
+def test_padding_modes_of_small_images(backbone, padding_mode):
+    """A map may be smaller than what a convolution reaches past it."""
+    with torch.device("meta"):
+        assert models.create(backbone, image_size=32, padding_mode=padding_mode)
+
+
 @pytest.mark.parametrize("kernel_size, dilation", [(2, 1), (4, 1), (11, 1), (3, 12), ((2, 5), (3, 1))])
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
 def test_a_same_convolution_keeps_the_size_of_maps_smaller_than_itself(kernel_size, dilation, mode):
@@ -212,6 +220,7 @@ def test_a_polyphase_pair_uses_the_phase_of_the_main_branch():
         ({"pooling": {"name": "blur", "fliter": 3}}, TypeError, "did you mean 'filter'"),
         ({"pooling": {"name": "native", "filter": 3}}, TypeError, "has no options"),
         ({"head": "gapp"}, ValueError, "head 'gapp' is not registered; did you mean 'gap'"),
+        ({"head": "cls"}, ValueError, "has no class token .*timm's vision transformers have"),
         ({"head": {"name": "gap", "grid": 3}}, TypeError, "no option 'grid'"),
         ({"activation": "gelu"}, ValueError, "activation must be 'tanh' or 'relu'"),
         ({"activatoin": "relu"}, TypeError, "did you mean 'activation'"),
