@@ -122,7 +122,8 @@ def load(net: nn.Module, given: Mapping[str, Tensor], classifier: tuple[str, ...
 
     if serious := {key: words for key, words in wrong.items() if not excused(key)}:
         raise ValueError(f"{source} does not fit this network: {first(serious)}")
-    net.load_state_dict({key: value for key, value in renamed.items() if key not in wrong}, strict=False)
+    if not any(tensor.is_meta for tensor in own.values()):  # a network without memory is only asked whether they fit
+        net.load_state_dict({key: value for key, value in renamed.items() if key not in wrong}, strict=False)
     left_out = [key for key in wrong if not key.endswith(".num_batches_tracked")]
     if left_out:
         log.warning("loaded %s but for %s", source, ", ".join(left_out))
