@@ -31,7 +31,7 @@ Row = tuple[str | int | float, ...]
 
 LARGE = 10e9  # FLOPs of an image
 LEAST = {"torchvision": 7, "native": 3}  # rounds, by what is compared against
-MOST = 50
+MOST = 200  # rounds of any
 
 
 def torchvisions(name: str) -> nn.Module | None:
