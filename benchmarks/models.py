@@ -1,13 +1,20 @@
-"""python -m benchmarks.models [--models NAME ...] [--rounds N]: what a backbone costs, and what its operators do.
+"""python -m benchmarks.models [--models NAME ...]: what a backbone costs, and what its operators do.
 
-Each backbone with its native pooling against torchvision's own (`native / torchvision`), and with each operator at its
-sites against native: ratios of medians, forward in evaluation mode and forward + backward in training mode. Writes
-benchmarks/results/models-ENVIRONMENT.csv.
+Each backbone with its native pooling against torchvision's own with the same weights (`native / torchvision`), and
+with each operator at its sites against native: ratios of medians, forward in evaluation mode and forward + backward in
+training mode. All of them take about 20 minutes on two quiet cores: two images at the backbone's usual size, or,
+where one of these costs more than 10 GFLOPs, one of 128 pixels (a segmenter's batch statistics need two); as many
+rounds as fit into `--seconds`, at least 7 against torchvision, in twice the time, and 3 of the operators.
+
+Keeps benchmarks/results/models-ENVIRONMENT.csv: the last rows of each backbone, written whenever one is measured.
 """
 
 import argparse
 import csv
+import itertools
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -15,11 +22,16 @@ from torch import nn
 
 import models
 import pooling
-from benchmarks.timing import RESULTS, environment_name, interleaved
+from benchmarks.timing import RESULTS, environment_name, interleaved, wall_time
+from models import report
 
 OPERATORS = ("max", "stochastic", "soft", "blur", "aps")
-Row = tuple[str, int, int, str, str, float, float, str]
-COLUMNS = ("model", "size", "batch", "mode", "network", "milliseconds", "ratio", "against")
+COLUMNS = ("model", "size", "batch", "threads", "rounds", "mode", "network", "milliseconds", "ratio", "against")
+Row = tuple[str | int | float, ...]
+
+LARGE = 10e9  # FLOPs of an image
+LEAST = {"torchvision": 7, "native": 3}  # rounds, by what is compared against
+MOST = 200  # rounds of any
 
 
 def torchvisions(name: str) -> nn.Module | None:
@@ -34,21 +46,40 @@ def torchvisions(name: str) -> nn.Module | None:
 
 
 def networks(name: str, size: int, operators: Sequence[str] = OPERATORS) -> dict[str, nn.Module]:
-    """The networks to time beside each other, all for images of one size; an operator that cannot stand is left out."""
+    """The networks to time beside each other, for images of one size, all on the same weights in the same memory.
+
+    A max pool's branches, and so its time, depend on the values. An operator's own parameters stay its own.
+    """
     classes = 21 if models.info(name).task == "segmentation" else 1000
     common = {"num_classes": classes, "image_size": size, "stem": "paper"}
     found = {"native": models.create(name, **common)}
-    theirs = torchvisions(name)
-    if theirs is not None:
-        # A max pool's branches, and so its time, depend on the values.
-        theirs.load_state_dict(found["native"].state_dict())
+    weights = found["native"].state_dict()
+    if (theirs := torchvisions(name)) is not None:
+        theirs.load_state_dict(weights, assign=True)
         found["torchvision"] = theirs
-    return found | {operator: models.create(name, pooling=operator, **common) for operator in operators}
+    for operator in operators:
+        found[operator] = models.create(name, pooling=operator, **common)
+        found[operator].load_state_dict(weights, strict=False, assign=True)
+    return found
+
+
+def usual(name: str) -> tuple[int, int]:
+    """The side and number of the images to time a backbone with."""
+    (row,) = report.rows([name])
+    if row.flops <= LARGE:
+        return row.image_size, 2
+    return 128, 2 if models.info(name).task == "segmentation" else 1
+
+
+def output(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    y = net(x)
+    return y["out"] if isinstance(y, dict) else y
 
 
 def forward(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+    net.eval()
+
     def call() -> None:
-        net.eval()
         with torch.inference_mode():
             net(x)
 
@@ -56,29 +87,42 @@ def forward(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
 
 
 def forward_backward(net: nn.Module, x: torch.Tensor) -> Callable[[], object]:
+    net.train()
+
     def call() -> None:
-        net.train()
-        y = net(x)
-        (y["out"] if isinstance(y, dict) else y).sum().backward()
+        output(net, x).sum().backward()
         net.zero_grad()
 
     return call
 
 
-def measure(name: str, size: int, batch: int, rounds: int, operators: Sequence[str] = OPERATORS) -> list[Row]:
-    """The rows of one backbone; twice the rounds for native against torchvision, whose ratio is the closest call."""
+def measure(name: str, size: int, batch: int, seconds: float, operators: Sequence[str] = OPERATORS) -> list[Row]:
+    """The rows of one backbone.
+
+    Args:
+        seconds: time for a comparison of the operators, where it is enough for the least number of rounds.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     nets = {key: net.to(device) for key, net in networks(name, size, operators).items()}
     x = torch.rand(batch, 3, size, size, device=device)
+    theirs = nets.pop("torchvision", None)
+    if theirs is not None:
+        with torch.inference_mode():
+            ours, same = output(nets["native"].eval(), x), output(theirs.eval(), x)
+        assert (ours - same).abs().max() <= 1e-4 * same.abs().max(), f"{name}: torchvision's output is another"
     rows: list[Row] = []
     for mode, caller in (("forward", forward), ("forward+backward", forward_backward)):
         calls = {key: caller(net, x) for key, net in nets.items()}
-        theirs = calls.pop("torchvision", None)
-        if theirs is not None:
-            pair = interleaved({"native": calls["native"], "torchvision": theirs}, 2 * rounds)
-            rows.append((name, size, batch, mode, "native", *compared(pair, "native", "torchvision")))
-        seconds = interleaved(calls, rounds)
-        rows += [(name, size, batch, mode, key, *compared(seconds, key, "native")) for key in calls if key != "native"]
+        compare = {"native": calls}
+        if theirs is not None:  # alone, so that no other call leaves its traces: this ratio is the closest call
+            compare = {"torchvision": {"native": calls["native"], "torchvision": caller(theirs, x)}, **compare}
+        for against, some in compare.items():
+            some["native"]()
+            fit = seconds * (2 if against == "torchvision" else 1) / (len(some) * wall_time(some["native"]))
+            rounds = max(LEAST[against], min(MOST, int(fit)))
+            times = interleaved(some, rounds)
+            setting = (name, size, batch, torch.get_num_threads(), rounds, mode)
+            rows += [(*setting, key, *compared(times, key, against)) for key in some if key != against]
     return rows
 
 
@@ -88,30 +132,50 @@ def compared(seconds: dict[str, list[float]], name: str, against: str) -> tuple[
     return round(1000 * median(seconds[name]), 2), round(ratio, 3), against
 
 
+def keep(rows: list[Row], file: Path) -> None:
+    """Put rows into a file of results, in place of those of the same backbones. The file is a whole one at any time."""
+    held: dict[str, list[Sequence[object]]] = {}
+    if file.exists():
+        with file.open(newline="") as stream:
+            earlier = [[row.get(column, "") for column in COLUMNS] for row in csv.DictReader(stream)]
+        held = {name: list(group) for name, group in itertools.groupby(earlier, lambda row: row[0])}
+    held |= {str(name): list(group) for name, group in itertools.groupby(rows, lambda row: row[0])}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".part")
+    with draft.open("w", newline="") as stream:
+        csv.writer(stream).writerows([COLUMNS, *itertools.chain.from_iterable(held.values())])
+    os.replace(draft, file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.models", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--models", nargs="+", metavar="NAME", default=models.names(), help="all by default")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--size", type=int, help="side of the images; the backbone's usual one by default")
+    # A detector's passes need targets, and its features are resnet20's.
+    measured = [name for name in models.names() if models.info(name).task != "detection"]
+    parser.add_argument(
+        "--models", nargs="+", metavar="NAME", choices=measured, default=measured, help="all by default"
+    )
+    parser.add_argument("--seconds", type=float, default=3, help="for each comparison, if that is enough; 3 by default")
+    parser.add_argument("--batch", type=int, help="number of images; 2 by default, 1 for large networks")
+    parser.add_argument("--size", type=int, help="side of the images; by default the usual one, 128 for large networks")
+    parser.add_argument("--threads", type=int, default=2, help="2 by default")
     parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
     arguments = parser.parse_args()
+    if min(arguments.threads, arguments.batch or 1, arguments.size or 1) < 1:
+        parser.error("--threads, --batch and --size must be at least 1")
+    torch.set_num_threads(arguments.threads)
     pooling.plugins.load(arguments.plugins)
     theirs = [
         name for kind in ("reducer", "downsampler") for name in pooling.names(kind) if not pooling.info(name).ours
     ]
-    rows: list[Row] = []
+    file = arguments.output / f"models-{environment_name()}.csv"
     for name in arguments.models:
-        size = arguments.size or models.info(name).image_size
-        of_this = measure(name, size, arguments.batch, arguments.rounds, (*OPERATORS, *theirs))
-        rows += of_this
+        size, batch = usual(name)
+        rows = measure(name, arguments.size or size, arguments.batch or batch, arguments.seconds, (*OPERATORS, *theirs))
+        keep(rows, file)
         for mode in ("forward", "forward+backward"):
-            cells = [f"{network} {ratio}" for *_, its, network, _, ratio, _ in of_this if its == mode]
+            cells = [f"{network} {ratio}" for *_, its, network, _, ratio, _ in rows if its == mode]
             print(f"{name:16} {mode:17} {'  '.join(cells)}", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"models-{environment_name()}.csv"
-    with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([COLUMNS, *rows])
     print(f"written to {file}; native is relative to torchvision, the operators to native")
 
 

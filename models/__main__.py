@@ -54,6 +54,8 @@ def parsed(settings: list[str]) -> dict[str, Any]:
         if group in ("pooling", "head"):
             if key == "pooling.sites":
                 found["sites"] = value
+            elif isinstance(value, dict):
+                found.setdefault(group, {}).update(value)
             else:
                 found.setdefault(group, {"name": "native"})[option if dot else "name"] = value
         else:

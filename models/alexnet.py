@@ -34,6 +34,9 @@ class AlexNet(nn.Module):
         pool_size: 3 for pools that overlap, 2 for pools that do not (section 3.4 of the paper of 2012).
     """
 
+    widths = (64, 192, 384, 256, 256)
+    groups = 1  # of the second, fourth and fifth convolution
+
     def __init__(
         self,
         place: Place,
@@ -45,32 +48,39 @@ class AlexNet(nn.Module):
         pool_size: Literal[2, 3] = 3,
     ) -> None:
         super().__init__()
-        mode = place.padding_mode
-        conv1, down1 = place.conv(Site("conv1", "conv", 64, 11, 4, 2), in_channels)
+
+        def conv(before: int, channels: int, size: int, groups: int = 1) -> list[nn.Module]:
+            same = {"padding": size // 2, "padding_mode": place.padding_mode}
+            return [nn.Conv2d(before, channels, size, groups=groups, **same), nn.ReLU(inplace=True)]
+
+        width1, width2, width3, width4, width5 = self.widths
+        conv1, down1 = place.conv(Site("conv1", "conv", width1, 11, 4, 2), in_channels)
         self.features = nn.Sequential(
             conv1,
             after(nn.ReLU(inplace=True), down1),
-            place(Site("pool1", "max", 64, pool_size, 2)),
-            nn.Conv2d(64, 192, 5, padding=2, padding_mode=mode),
-            nn.ReLU(inplace=True),
-            place(Site("pool2", "max", 192, pool_size, 2)),
-            nn.Conv2d(192, 384, 3, padding=1, padding_mode=mode),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1, padding_mode=mode),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1, padding_mode=mode),
-            nn.ReLU(inplace=True),
-            place(Site("pool5", "max", 256, pool_size, 2)),
+            *self.normalisation(),
+            place(Site("pool1", "max", width1, pool_size, 2)),
+            *conv(width1, width2, 5, self.groups),
+            *self.normalisation(),
+            place(Site("pool2", "max", width2, pool_size, 2)),
+            *conv(width2, width3, 3),
+            *conv(width3, width4, 3, self.groups),
+            *conv(width4, width5, 3, self.groups),
+            place(Site("pool5", "max", width5, pool_size, 2)),
         )
-        self.avgpool, features = place.head("flatten", 256, grid=6)
+        self.avgpool, features = place.head("flatten", width5, grid=6)
         self.classifier = classifier(self.avgpool, features, num_classes, dropout)
+
+    def normalisation(self) -> list[nn.Module]:
+        """What precedes the first two pools."""
+        return []
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.avgpool(self.features(x)))
 
 
 @register("alexnet_2012", paper="Krizhevsky et al. 2012", image_size=224, least_side=1)
-class AlexNet2012(nn.Module):
+class AlexNet2012(AlexNet):
     """The original AlexNet: convolutions in two groups, local response normalisation, overlapping max pools.
 
     The groups are the paper's two devices. Its 224 pixels give the paper's 55x55 maps with a padding of 2.
@@ -78,41 +88,11 @@ class AlexNet2012(nn.Module):
     Shape: (N, in_channels, image_size, image_size) -> (N, num_classes).
     Args:
         dropout: rate before each hidden fully connected layer.
-        pool_size: 3 for pools that overlap, 2 for pools that do not (section 3.4 of the paper of 2012).
+        pool_size: 3 for pools that overlap, 2 for pools that do not (section 3.4).
     """
 
-    def __init__(
-        self,
-        place: Place,
-        *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
-        dropout: Rate = 0.5,
-        pool_size: Literal[2, 3] = 3,
-    ) -> None:
-        super().__init__()
-        mode = place.padding_mode
-        conv1, down1 = place.conv(Site("conv1", "conv", 96, 11, 4, 2), in_channels)
-        self.features = nn.Sequential(
-            conv1,
-            after(nn.ReLU(inplace=True), down1),
-            local_response_norm(),
-            place(Site("pool1", "max", 96, pool_size, 2)),
-            nn.Conv2d(96, 256, 5, padding=2, padding_mode=mode, groups=2),
-            nn.ReLU(inplace=True),
-            local_response_norm(),
-            place(Site("pool2", "max", 256, pool_size, 2)),
-            nn.Conv2d(256, 384, 3, padding=1, padding_mode=mode),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 384, 3, padding=1, padding_mode=mode, groups=2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(384, 256, 3, padding=1, padding_mode=mode, groups=2),
-            nn.ReLU(inplace=True),
-            place(Site("pool5", "max", 256, pool_size, 2)),
-        )
-        self.head, features = place.head("flatten", 256, grid=6)
-        self.classifier = classifier(self.head, features, num_classes, dropout)
+    widths = (96, 256, 384, 384, 256)
+    groups = 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.head(self.features(x)))
+    def normalisation(self) -> list[nn.Module]:
+        return [local_response_norm()]

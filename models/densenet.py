@@ -3,6 +3,7 @@ small-image network of 40 layers."""
 
 import re
 from collections import OrderedDict
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from models.layers import Rate, initialise, rename_on_load
 from models.placement import Place, Site
 from models.registry import register
+from pooling.options import Range
 
 
 class DenseLayer(nn.Module):
@@ -142,7 +144,7 @@ def densenet40(
     num_classes: int,
     in_channels: int,
     image_size: int,
-    growth: int = 12,
+    growth: Annotated[int, Range(least=1)] = 12,
     dropout: Rate = 0.0,
 ) -> nn.Module:
     """DenseNet of 40 layers for small images, without bottlenecks (Huang 2017, section 4.2 and table 2).

@@ -154,7 +154,7 @@ def read(library: str, name: str, weights: str | Path) -> Weights:
         _check_name(library, name)
         tensors, words = weight_files.published(name), "torchvision's weights"
     else:
-        tensors, words = weight_files.read(weights), f"weights {str(weights)!r}"
+        tensors, words = weight_files.read(weights, published="default"), f"weights {str(weights)!r}"
     return Weights(tensors, words, len(list(tensors.values())[-1]))  # the classifier comes last
 
 

@@ -11,7 +11,7 @@ carries its site as `.site`.
 
 import fnmatch
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -84,9 +84,15 @@ class Choice:
 
     @classmethod
     def of(cls, value: "str | dict[str, Any] | Choice | None", native: str = "native") -> "Choice | None":
-        """None, a name, {"name": ..., options} or a Choice; None where it means the paper's own."""
+        """None, a name, {"name": ..., options} or a Choice; None where it means the paper's own.
+
+        Raises:
+            TypeError: anything else.
+        """
         if isinstance(value, Choice) or value is None:
             return value
+        if not isinstance(value, str | Mapping):
+            raise TypeError(f"an operator is given by its name, or by {{'name': NAME, options}}, not by {value!r}")
         options = {"name": value} if isinstance(value, str) else dict(value)
         name = options.pop("name", native) or native
         return None if name == native and not options else cls(name, options)
@@ -131,7 +137,9 @@ class Place:
         kernel, padding = pair(site.kernel_size), pair(site.padding)
         dilation = pair(arguments.get("dilation", 1))
         odd = all(2 * p == d * (k - 1) for p, d, k in zip(padding, dilation, kernel, strict=True))
-        if not odd and (unstrided or (filled and self.padding_mode == "circular")):
+        # A dilated convolution may reach further than a small map can be mirrored.
+        far = max(dilation) > 1 and max(pair(stride)) == 1 and self.padding_mode == "reflect"
+        if far or (not odd and (unstrided or (filled and self.padding_mode == "circular"))):
             # A small image must not lose its border to a stem that no longer subsamples; around a circle there is none.
             near = padding if filled else None
             conv = SameConv2d(in_channels, site.channels, kernel, near=near, mode=self.padding_mode, **arguments)
@@ -252,13 +260,15 @@ def selected(declared: Sequence[Site], wanted: str | Iterable[str]) -> frozenset
     be patterns ("layer[34].*").
 
     Raises:
-        ValueError: no site is meant; the message lists the sites there are.
+        ValueError, TypeError: no site is meant; the message lists the sites there are.
     """
     leading = [site for site in declared if site.follows is None]
     pools = [site.name for site in leading if site.is_pool]
     convs = [site.name for site in leading if not site.is_pool]
     groups = {"auto": pools or convs, "pool": pools, "conv": convs, "all": pools + convs}
     there_are = f"its sites: {', '.join(f'{site.name} ({site.native})' for site in leading) or 'none'}"
+    if not isinstance(wanted, Iterable):
+        raise TypeError(f"sites must be {', '.join(groups)} or a list of names, got {wanted!r} ({there_are})")
     if isinstance(wanted, str) and wanted in groups:
         if not groups[wanted]:
             raise ValueError(f"sites={wanted} fills no site of this network ({there_are})")

@@ -184,6 +184,8 @@ def _head(backbone: Backbone, head: str | dict[str, Any] | None) -> Choice | Non
         raise ValueError(f"model {backbone.name!r}: is for {backbone.task} and takes no head, got head={choice.name!r}")
     if choice.name == "native":
         raise TypeError(f"head 'native' is the paper's own and has no options, got {', '.join(choice.options)}")
+    if choice.name == "cls":
+        raise ValueError(f"model {backbone.name!r}: has no class token for head='cls'; timm's vision transformers have")
     operators.info(choice.name, "global")
     return choice
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import pooling
+from models.layers import Rate
 from models.placement import Place, Site, with_choice
 from models.registry import register
 from pooling.options import Range
@@ -48,6 +49,7 @@ class UNet(nn.Module):
         width: channels of the first level (64 in the paper); each further one doubles them.
         up: how the decoder doubles the resolution: an upsampling operator. max_unpool needs pooling=max (or native),
             aps_up needs pooling=aps, lps_up pooling=lps.
+        dropout: rate at the end of the encoder (section 3.1).
         context: a context operator (ppm, aspp) at the lowest resolution, or "none".
         rates: aspp's dilations; its own where None.
         bins: ppm's grids; its own where None.
@@ -63,6 +65,7 @@ class UNet(nn.Module):
         depth: Annotated[int, Range(least=1, most=8)] = 4,
         width: Annotated[int, Range(least=2)] = 16,
         up: str = "transposed_conv",
+        dropout: Rate = 0.0,
         context: str = "none",
         rates: tuple[int, ...] | None = None,
         bins: tuple[int, ...] | None = None,
@@ -74,6 +77,7 @@ class UNet(nn.Module):
         )
         sites = [Site(f"pool{level}", "max", channels, 2, 2) for level, channels in enumerate(widths[:-1], start=1)]
         self.pools = nn.ModuleList(place(site) for site in sites)
+        self.dropout = nn.Dropout(dropout)
         self.context = nn.Identity()
         if context != "none":
             self.context = place.context(context, widths[-1], rates=rates, bins=bins)
@@ -91,7 +95,7 @@ class UNet(nn.Module):
             y, choice = self.pooled(pool, levels[-1])
             levels.append(block(y))
             choices.append(choice)
-        y = self.context(levels.pop())
+        y = self.context(self.dropout(levels.pop()))
         for up, block in zip(self.ups, self.decoder, strict=True):
             joined = levels.pop()
             y = block(torch.cat([joined, up(y, (joined.shape[2], joined.shape[3]), choices.pop())], dim=1))

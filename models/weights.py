@@ -17,8 +17,11 @@ from models.placement import placed
 log = logging.getLogger(__name__)
 
 
-def read(file: str | Path) -> dict[str, Tensor]:
+def read(file: str | Path, published: str = "torchvision") -> dict[str, Tensor]:
     """The state_dict in a file: safetensors by its suffix, otherwise torch's format; or that of a run's checkpoint.
+
+    Args:
+        published: what a user gives instead of a file for published weights.
 
     Raises:
         FileNotFoundError, ValueError: missing, damaged, or with anything but tensors in it.
@@ -27,7 +30,7 @@ def read(file: str | Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(
             f"weights: there is no file {str(file)!r}; give a state_dict's file (torch.save or .safetensors) or "
-            "'torchvision' for its published weights"
+            f"{published!r} for the published weights"
         )
     content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -119,7 +122,8 @@ def load(net: nn.Module, given: Mapping[str, Tensor], classifier: tuple[str, ...
 
     if serious := {key: words for key, words in wrong.items() if not excused(key)}:
         raise ValueError(f"{source} does not fit this network: {first(serious)}")
-    net.load_state_dict({key: value for key, value in renamed.items() if key not in wrong}, strict=False)
+    if not any(tensor.is_meta for tensor in own.values()):  # a network without memory is only asked whether they fit
+        net.load_state_dict({key: value for key, value in renamed.items() if key not in wrong}, strict=False)
     left_out = [key for key in wrong if not key.endswith(".num_batches_tracked")]
     if left_out:
         log.warning("loaded %s but for %s", source, ", ".join(left_out))

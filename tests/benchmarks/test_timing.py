@@ -1,5 +1,6 @@
 """Interleaved timing and the names of results, without timing anything."""
 
+import csv
 import re
 
 import pytest
@@ -43,9 +44,52 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
 
 
 @pytest.mark.parametrize("name, compared_to", [("lenet5", "native"), ("mobilenet_v2", "torchvision")])
-def test_the_networks_beside_each_other_have_the_same_output(name, compared_to):
+def test_the_networks_beside_each_other_have_the_same_weights_and_output(name, compared_to):
     nets = backbones.networks(name, 64)
     assert compared_to in nets
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert {net.eval()(x).shape for net in nets.values()} == {(2, 1000)}
+        outputs = {key: net.eval()(x) for key, net in nets.items()}
+    assert {y.shape for y in outputs.values()} == {(2, 1000)}
+    torch.testing.assert_close(outputs[compared_to], outputs["native"])
+    own = nets["native"].state_dict()
+    for net in nets.values():
+        assert all(value.data_ptr() == own[key].data_ptr() for key, value in net.state_dict().items())
+
+
+def test_a_row_for_native_against_torchvision_and_for_each_operator_against_native():
+    measured = backbones.measure("resnet18", 32, 2, 0, operators=("max", "blur"))
+    rows = [dict(zip(backbones.COLUMNS, row, strict=True)) for row in measured]
+    for mode in ("forward", "forward+backward"):
+        found = {row["network"]: (row["against"], row["rounds"]) for row in rows if row["mode"] == mode}
+        assert found == {"native": ("torchvision", 7), **dict.fromkeys(("max", "blur"), ("native", 3))}
+    assert all(row["milliseconds"] > 0 and row["ratio"] > 0 for row in rows)
+
+
+def test_large_networks_are_timed_on_one_smaller_image():
+    assert backbones.usual("resnet18") == (224, 2)
+    assert backbones.usual("vgg16") == (128, 1)
+    assert backbones.usual("deeplabv3") == (128, 2)
+
+
+def row(name, ratio):
+    return (name, 32, 2, 2, 3, "forward", "max", 1.0, ratio, "native")
+
+
+def test_results_are_kept_from_network_to_network(tmp_path, monkeypatch):
+    """A network's new rows replace its old ones; what goes wrong while writing leaves the file as it was."""
+    file = tmp_path / "new" / "models.csv"
+    backbones.keep([row("b", 1.5), row("b", 2.5)], file)
+    backbones.keep([row("a", 3.5)], file)
+    backbones.keep([row("b", 4.5)], file)
+    with file.open() as stream:
+        header, *rows = csv.reader(stream)
+    assert tuple(header) == backbones.COLUMNS
+    assert [(cells[0], cells[-2]) for cells in rows] == [("b", "4.5"), ("a", "3.5")]
+    file.write_text("model,ratio\nc,1.5\n")  # of an earlier version, with fewer columns
+    backbones.keep([row("a", 3.5)], file)
+    assert "c,,,,,,,,1.5,\n" in (before := file.read_text())
+    monkeypatch.setattr(backbones.itertools, "chain", None)
+    with pytest.raises(AttributeError):
+        backbones.keep([row("a", 5.5)], file)
+    assert file.read_text() == before

@@ -8,6 +8,7 @@ from torch import nn
 
 import models
 import pooling
+from models.placement import Choice, operator_at
 from pooling.operators.context import Context2d
 from tests.models.families import ONE_OF_EACH_FAMILY
 
@@ -122,6 +123,32 @@ def test_an_untrained_polyphase_unet_shifts_with_the_image(up, pooling, context)
     assert change > 1e-4 if up == "nearest" else change < 1e-12
 
 
+def dropouts(net):
+    return {module.p for module in net.modules() if isinstance(module, nn.Dropout)}
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if "dropout" in models.info(name).options])
+def test_dropout_is_what_was_asked_for(name):
+    """DenseNet's is a function of its layers."""
+    with torch.device("meta"):
+        net = models.create(name, dropout=0.375)
+    found = dropouts(net) or {module.dropout for module in net.modules() if hasattr(module, "dropout")}
+    assert 0.375 in found
+
+
+def test_a_unet_s_dropout_closes_its_encoder():
+    """Ronneberger 2015, section 3.1: the lowest map alone; all of it dropped leaves what the skips tell."""
+    common = {"image_size": 16, "depth": 2, "width": 4}
+    kept, dropped = (models.create("unet", dropout=rate, **common) for rate in (0.0, 1.0))
+    dropped.load_state_dict(kept.state_dict())
+    x, lowest = torch.rand(2, 3, 16, 16), []
+    for net in (kept, dropped):
+        net.ups[0].register_forward_pre_hook(lambda _, inputs: lowest.append(inputs[0]))
+        assert net(x).std() > 0
+    assert lowest[0].any()
+    assert not lowest[1].any()
+
+
 def output_shape(name: str, size: int) -> tuple[int, ...]:
     return (2, 3) if models.info(name).task == "classification" else (2, 3, size, size)
 
@@ -152,6 +179,34 @@ def test_every_family_learns_from_small_images(name, pooling):
     y.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert any(p.grad.any() for p in net.parameters())
+
+
+# Without the 4096 hidden units, whose gradients alone would be most of the time.
+SLIM = {"alexnet": {"head": "gap"}, "alexnet_2012": {"head": "gap"}, "sppnet": {"head": "gap"}, "vgg11": {"width": 8}}
+# Larger than densenet40, resnet20 and vgg11, with the same sorts of sites.
+DEAR = ("densenet121", "resnet50", "deeplabv3", "vgg11_bn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ONE_OF_EACH_FAMILY if name not in DEAR])
+def test_every_operator_learns_in_every_family(name):
+    """All of them in turn at the sites of one network: building each anew would take longer than running it."""
+    net = models.create(
+        name, num_classes=3, in_channels=1, image_size=32, pooling="subsample", sites="all", **SLIM.get(name, {})
+    )
+    paths = {module.site.name: path for path, module in net.named_modules() if hasattr(module, "site")}
+    sites, x = models.sites(net), torch.rand(2, 1, 32, 32)
+    shape = net(x).shape
+    for operator in [*pooling.names("reducer"), *pooling.names("downsampler")]:
+        for site in sites:
+            net.set_submodule(paths[site.name], operator_at(site, Choice(operator), "zeros"))
+        assert [site.operator for site in models.sites(net)] == [operator] * len(sites)
+        net.zero_grad()
+        y = net(x)
+        assert y.shape == shape
+        y.square().mean().backward()
+        lost = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+        assert not lost, (operator, lost)
 
 
 LIGHT = ["lenet5", "alexnet", "alexnet_2012", "vgg11", "vgg11_bn", "nin", "allcnn", "sppnet", "resnet20"]

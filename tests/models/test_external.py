@@ -88,6 +88,7 @@ def test_published_weights_are_asked_of_the_library(monkeypatch):
         (("timm", "test_vit", {"head": {"name": "gap", "grid": 3}}), TypeError, "has no options, got grid"),
         (("timm", "test_resnet", {"head": "cls"}), ValueError, "timm's 'test_resnet' cannot be built with"),
         (("timm", "test_vit", {"pooling": "blur"}), ValueError, "patch embeddings"),
+        (("timm", "test_vit", {"weights": "none.pth"}), FileNotFoundError, "'default' for the published weights"),
     ],
 )
 def test_mistakes_are_named(arguments, error, words):

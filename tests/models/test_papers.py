@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import models
-from models import report
+from models import external, report
 from pooling.geometry import pair
 from pooling.operators.base import Pool2d
 from pooling.operators.heads import FlattenGrid, GlobalAvgPool2d, SpatialPyramidPool2d
@@ -125,6 +125,25 @@ def test_sppnet_sees_50_bins_of_every_channel_of_any_image():
     net = models.create("sppnet", num_classes=3)
     assert next(m for m in net.modules() if isinstance(m, nn.Linear)).in_features == 12_800
     assert net(torch.rand(1, 3, 180, 224)).shape == (1, 3)
+
+
+def test_deeplabs_context_is_the_papers():
+    """Chen 2017, section 3.3: a 1x1 convolution, three 3x3 ones with rates 6, 12, 18, doubled for output stride 8, and
+    the map's mean."""
+    branches = on_meta("deeplabv3").classifier[0].convs
+    convs = [next(m for m in branch if isinstance(m, nn.Conv2d)) for branch in branches]
+    assert [(conv.kernel_size[0], conv.dilation[0]) for conv in convs] == [(1, 1), (3, 12), (3, 24), (3, 36), (1, 1)]
+    assert isinstance(branches[-1][0], nn.AdaptiveAvgPool2d)
+    assert branches[-1][0].output_size == 1
+
+
+def test_a_vision_transformer_has_patches_for_its_only_site():
+    """Dosovitskiy 2021, section 3.1: patches of 16x16 pixels, and a class token in place of a pool."""
+    net = external.create("timm", "vit_tiny_patch16_224", num_classes=10)
+    (site,) = models.sites(net)
+    assert (site.native, site.kernel_size, site.stride, site.resolution) == ("conv", (16, 16), (16, 16), (224, 224))
+    assert net.cls_token.shape == (1, 1, site.channels)
+    assert not any(isinstance(module, nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d) for module in net.modules())
 
 
 def test_googlenets_pools_inside_blocks_lose_no_resolution_and_are_no_sites():

@@ -48,6 +48,11 @@ def test_a_choice_that_fills_no_site_lists_the_sites(wanted):
         selected([MAIN], "pool")
 
 
+def test_sites_that_are_no_names_are_told_what_is_allowed():
+    with pytest.raises(TypeError, match=r"auto, pool, conv, all or a list of names, got 3 .*pool1 \(max\)"):
+        selected(DECLARED, 3)
+
+
 @pytest.mark.parametrize(
     "image_size, dropped",
     [
@@ -131,6 +136,14 @@ def test_padding_modes_of_every_family_at_its_usual_size(backbone, padding_mode)
     assert modes == {padding_mode}
 
 
+@pytest.mark.parametrize("padding_mode", ["reflect", "circular"])
+@pytest.mark.parametrize("backbone", models.names())
+def test_padding_modes_of_small_images(backbone, padding_mode):
+    """A map may be smaller than what a convolution reaches past it."""
+    with torch.device("meta"):
+        assert models.create(backbone, image_size=32, padding_mode=padding_mode)
+
+
 @pytest.mark.parametrize("kernel_size, dilation", [(2, 1), (4, 1), (11, 1), (3, 12), ((2, 5), (3, 1))])
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
 def test_a_same_convolution_keeps_the_size_of_maps_smaller_than_itself(kernel_size, dilation, mode):
@@ -201,10 +214,13 @@ def test_a_polyphase_pair_uses_the_phase_of_the_main_branch():
     [
         ({"pooling": "stochastc"}, ValueError, "did you mean 'stochastic'"),
         ({"pooling": "gap"}, ValueError, "kind 'global'"),
+        ({"pooling": 3}, TypeError, "by its name, .* not by 3"),
+        ({"head": ["gap"]}, TypeError, r"by its name, .* not by \['gap'\]"),
         ({"pooling": {"name": "blur", "filter": 9}}, ValueError, "site pool1: blur: filter must be"),
         ({"pooling": {"name": "blur", "fliter": 3}}, TypeError, "did you mean 'filter'"),
         ({"pooling": {"name": "native", "filter": 3}}, TypeError, "has no options"),
         ({"head": "gapp"}, ValueError, "head 'gapp' is not registered; did you mean 'gap'"),
+        ({"head": "cls"}, ValueError, "has no class token .*timm's vision transformers have"),
         ({"head": {"name": "gap", "grid": 3}}, TypeError, "no option 'grid'"),
         ({"activation": "gelu"}, ValueError, "activation must be 'tanh' or 'relu'"),
         ({"activatoin": "relu"}, TypeError, "did you mean 'activation'"),
@@ -217,6 +233,11 @@ def test_a_polyphase_pair_uses_the_phase_of_the_main_branch():
 def test_bad_input_is_named(arguments, error, words):
     with pytest.raises(error, match=words):
         models.create("lenet5", **arguments)
+
+
+def test_a_growth_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="growth must be an integer >= 1, got 0"):
+        models.create("densenet40", growth=0)
 
 
 def test_unknown_backbone_and_head_of_a_dense_network():

@@ -87,6 +87,7 @@ def test_settings_are_those_of_create_and_of_the_command_line():
         "width": 8,
         "head": {"name": "spp", "levels": [1, 2]},
     }
+    assert parsed(["pooling={name: blur, filter: 5}"]) == {"pooling": {"name": "blur", "filter": 5}}
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,15 @@ def test_weights_that_do_not_fit_name_the_first_keys(file, state, tmp_path):
         models.create("resnet18", weights=tmp_path / "part.pth")
 
 
+def test_a_sketch_of_a_network_is_told_whether_weights_fit(file, caplog):
+    """`python -m models resnet18 weights=FILE num_classes=37` builds without memory for weights."""
+    with torch.device("meta"):
+        models.create("resnet18", weights=file, num_classes=37, head="gap")
+        assert caplog.messages[-1].endswith("but for fc.weight, fc.bias")
+        with pytest.raises(ValueError, match="does not fit"):
+            models.create("resnet34", weights=file)
+
+
 def test_files_that_are_no_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file 'torchvison'.*'torchvision'"):
         models.create("resnet18", weights="torchvison")

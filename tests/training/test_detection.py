@@ -9,6 +9,7 @@ from torchvision.ops import box_iou
 import datamodules
 import models
 from evaluation.detection import measure_detection
+from evaluation.intervals import wilson
 from models.fasterrcnn import described
 
 SCENES = {"task": "detection", "scenes": 20}
@@ -72,6 +73,40 @@ def test_precision_of_detections_that_are_known(data):
     assert figures(slightly) == pytest.approx({"map": 0.7, "map_50": 1.0})
     nothing = [{name: value[:0] for name, value in one.items()} for one in truth]
     assert figures(nothing) == {"map": 0.0, "map_50": 0.0}
+
+
+def measured(found, targets):
+    return measure_detection(lambda images: found, [(targets, targets, None)]).figures
+
+
+def test_the_interval_of_a_precision_that_is_a_share():
+    """One object an image, either found or not and nothing else found: the precision is the share of those found, and
+    its interval about that of a share."""
+    n, share = 400, 0.6
+    box = torch.tensor([[3, 10, 10, 30, 30]])
+    targets = box.expand(n, 1, 5)
+    hit = torch.rand(n) < share
+    found = [
+        {"boxes": box[:, 1:].float(), "labels": box[:, 0], "scores": torch.ones(1)} if yes
+        else {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long(), "scores": torch.zeros(0)}
+        for yes in hit
+    ]  # fmt: skip
+    rate = float(hit.float().mean())
+    low, high = wilson(rate, n)
+    for figure in measured(found, targets).values():
+        assert figure["n"] == n
+        assert figure["value"] == pytest.approx(rate, abs=0.01)  # COCO reads it at 101 steps
+        assert figure["interval"][1] - figure["interval"][0] == pytest.approx(high - low, rel=0.4)
+    everything = [{"boxes": box[:, 1:].float(), "labels": box[:, 0], "scores": torch.ones(1)}] * n
+    for figure in measured(everything, targets).values():
+        assert (figure["value"], *figure["interval"]) == pytest.approx((1, *wilson(1, n)))
+
+
+def test_one_image_or_no_object_has_no_variance():
+    box = torch.tensor([[[3, 10, 10, 30, 30]]])
+    found = [{"boxes": box[0, :, 1:].float(), "labels": box[0, :, 0], "scores": torch.ones(1)}]
+    assert measured(found, box)["map"]["interval"] == pytest.approx(wilson(1, 1))
+    assert measured(found, box[:, :0])["map"]["value"] is None
 
 
 @pytest.mark.slow
