@@ -3,10 +3,8 @@
 render(summarise(load(["runs"])), sort="accuracy")
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.intervals import student_t
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     from evaluation.paired import Difference
 
-__all__ = ["Row", "Stat", "Summary", "arrange", "load", "render", "report", "summarise", "write_csv"]
+__all__ = ["Row", "Stat", "Summary", "arrange", "load", "render", "report", "summarise"]
 
 # Columns of the table, in order, with the headers that make it fit; a figure that no run has is left out.
 SHOWN = {
@@ -163,20 +161,6 @@ def report(summary: Summary, sort: str | None = None, baseline: str | None = Non
     if any(row.seeds > 1 for row in rows):
         notes.insert(0, "±: half the width of the 95% interval over seeds (Student's t)")
     return Group(*parts, *(Text(note, style="dim") for note in notes))
-
-
-def write_csv(summary: Summary, file: Path | str, sort: str | None = None) -> None:
-    """All figures in full: for each its mean, half the width of its interval (one seed: empty) and number of seeds."""
-    rows = arrange(summary, sort)
-    figures = [column for column in summary.columns() if column not in (*NAMES, "seeds")]
-    with open(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        heads = (f"{figure}{part}" for figure in figures for part in ("", "_half_width", "_seeds"))
-        writer.writerow([*NAMES, "settings", "seeds", *heads])
-        for row in rows:
-            stats = (row.figures.get(figure, ("", "", 0)) for figure in figures)
-            names = (getattr(row, name) for name in (*NAMES, "settings", "seeds"))
-            writer.writerow([*names, *("" if v is None else v for stat in stats for v in stat)])
 
 
 def _variants(group: Sequence[Run]) -> dict[str, list[Run]]:

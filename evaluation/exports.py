@@ -1,15 +1,47 @@
-"""A comparison as an HTML page and as a LaTeX table."""
+"""A comparison as CSV, as an HTML page and as a LaTeX table.
+
+paired, baseline: what `paired.differences` found, and from which pooling; none where nobody asked for it.
+"""
 
 import base64
+import csv
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from evaluation.comparison import SHOWN, Row, Stat, Summary, arrange, cell
+from evaluation.comparison import COUNTS, NAMES, SHOWN, Row, Stat, Summary, arrange, cell
 from evaluation.paired import NOTE, Difference, columns, is_better, is_clear
 
 INTERVAL = "±: half the width of the 95% interval over seeds (Student's t)"
+PARTS = ("", "_half_width", "_seeds")  # of a Stat, as columns
 Format = Callable[[str, Stat | None], str]
+
+
+def write_csv(
+    summary: Summary, file: Path | str, sort: str | None, paired: Sequence[Difference], baseline: str | None
+) -> None:
+    """All figures in full, a row for each row of the table.
+
+    `FIGURE`: the mean over seeds; `FIGURE_half_width`: half the width of its 95% interval, empty for one seed;
+    `FIGURE_seeds`: how many. With a baseline: `baseline`, empty where a row has none or is it; `FIGURE_difference`, the
+    mean over common seeds of this row less the baseline, `FIGURE_difference_half_width`, `FIGURE_difference_seeds`.
+    """
+    figures = [column for column in summary.columns() if column not in (*NAMES, "seeds")]
+    heads = [*NAMES, "settings", "seeds", *(f"{figure}{part}" for figure in figures for part in PARTS)]
+    differing = [figure for figure in figures if figure not in COUNTS] if baseline is not None else []
+    if baseline is not None:
+        heads += ["baseline", *(f"{figure}_difference{part}" for figure in differing for part in PARTS)]
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(heads)
+        for row in arrange(summary, sort):
+            cells: list[Any] = [*(getattr(row, name) for name in NAMES), row.settings, row.seeds]
+            cells += _in_full(figures, row.figures)
+            if baseline is not None:
+                own = next((difference.figures for difference in paired if difference.row is row), {})
+                cells += [baseline if own else "", *_in_full(differing, own)]
+            writer.writerow(cells)
 
 
 def write_html(
@@ -56,6 +88,11 @@ def signed(name: str, stat: Stat | None) -> str:
     if stat is None:
         return "-"
     return ("+" if stat.mean >= 0 else "") + cell(name, stat) + ("*" if is_clear(stat) else "")
+
+
+def _in_full(figures: Sequence[str], stats: dict[str, Stat]) -> list[Any]:
+    cells = (value for figure in figures for value in stats.get(figure, (None, None, 0)))
+    return ["" if value is None else value for value in cells]
 
 
 def _shown(rows: Sequence[Row]) -> list[str]:

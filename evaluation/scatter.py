@@ -121,7 +121,8 @@ def _label(axes: "Axes", rows: Sequence[Row], models: Sequence[str]) -> None:
         taken.append((px - 8, py - 8, px + 8, py + 8))
         bars += [(left, py - 2, 2 * px - left, py + 2), (px - 2, bottom, px + 2, 2 * py - bottom)]
     several_heads = len({row.head for row in rows}) > 1
-    frame: Box = axes.get_window_extent(renderer).extents
+    left, bottom, right, top = axes.get_window_extent(renderer).extents
+    frame = (left + CLEAR, bottom + CLEAR, right - CLEAR, top - CLEAR)
     for row, (x, y) in zip(rows, points, strict=True):
         text = f"{row.label} ({row.head})" if several_heads else row.label
         note = axes.annotate(text, (0, 0), xycoords="figure pixels", fontsize=9)

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 import subprocess
@@ -81,6 +82,31 @@ def test_the_command_prints_and_writes_differences(runs, tmp_path):
     assert "$+0.020 \\pm .012$*" in latex.read_text()
     code, _, errors = compare(runs, "--baseline", "nativ")
     assert (code, errors.count("\n")) == (1, 1)
+
+
+def test_the_csv_has_the_differences_that_the_table_shows(runs, tmp_path):
+    add_run(runs, model="resnet20", pooling="blur")  # has no baseline
+    add_run(runs, pooling="max", seed=2, accuracy=0.99)
+    table = tmp_path / "table.csv"
+    code, _, errors = compare(runs, "--baseline", "native", "--csv", table)
+    assert (code, errors) == (0, "")
+    with table.open(newline="") as stream:
+        rows = {(row["model"], row["pooling"]): row for row in csv.DictReader(stream)}
+    blur = rows["lenet5", "blur"]
+    interval = stats.ttest_rel(BLUR, NATIVE).confidence_interval(0.95)
+    mean, half = (float(blur[f"accuracy_difference{part}"]) for part in ("", "_half_width"))
+    assert (mean - half, mean + half) == pytest.approx(tuple(interval))
+    assert (blur["baseline"], blur["accuracy_difference_seeds"]) == ("native", "3")
+    one = rows["lenet5", "max"]
+    assert float(one["accuracy_difference"]) == pytest.approx(0.03)
+    assert (one["accuracy_difference_half_width"], one["accuracy_difference_seeds"]) == ("", "1")
+    for row in (rows["lenet5", "native"], rows["resnet20", "blur"]):
+        assert {row["baseline"], row["accuracy_difference"], row["accuracy_difference_half_width"]} == {""}
+        assert row["accuracy_difference_seeds"] == "0"
+    assert "loss_difference" in blur
+    assert "parameters_difference" not in blur
+    assert compare(runs, "--csv", table)[0] == 0
+    assert "difference" not in table.read_text()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
