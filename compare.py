@@ -18,7 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders that hold runs, at any depth")
     parser.add_argument("--sort", metavar="COLUMN", help="sort by this column, best first (default: accuracy)")
-    parser.add_argument("--baseline", metavar="POOLING", help="differences from this pooling, paired by seed")
+    parser.add_argument(
+        "--baseline",
+        metavar="POOLING",
+        help="differences from this pooling, paired by seed, or of one run each by image",
+    )
     parser.add_argument(
         "--csv", metavar="FILE", help="write all figures and differences: mean, half width of the interval, seeds"
     )
@@ -60,10 +64,10 @@ def compare(
     if csv or html or latex:
         from evaluation import exports, paired
 
-        below = paired.differences(summary, baseline, sort)[0] if baseline else []
+        found = paired.differences(summary, baseline, sort) if baseline else None
         for file, write in ((csv, exports.write_csv), (html, exports.write_html), (latex, exports.write_latex)):
             if file:
-                write(summary, file, sort, below, baseline)
+                write(summary, file, sort, found)
                 print(f"tables: {file}")
 
 

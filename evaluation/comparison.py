@@ -3,8 +3,10 @@
 render(summarise(load(["runs"])), sort="accuracy")
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.intervals import student_t
@@ -43,11 +45,11 @@ LESS_IS_BETTER = (
 
 
 class Stat(NamedTuple):
-    """Mean of a figure over seeds, half the width of its 95% interval (one seed: None), and the number of seeds."""
+    """Mean of a figure over n seeds, or of a difference over n images, and half of its 95% interval (n = 1: None)."""
 
     mean: float
     half_width: float | None
-    seeds: int
+    n: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Row:
     seeds: int
     figures: dict[str, Stat]
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # by figure and seed
+    evaluations: dict[int, list[Path]] = field(default_factory=dict)  # by seed, the newest first
 
     @property
     def main(self) -> str:
@@ -149,10 +152,13 @@ def report(summary: Summary, sort: str | None = None, baseline: str | None = Non
     notes = list(summary.notes)
     paired: Sequence[Difference] = ()
     if baseline is not None:
-        from evaluation.paired import NOTE, differences
+        from evaluation.paired import differences
 
         paired, further = differences(summary, baseline, sort)
-        notes += [*further, NOTE.format(baseline=baseline)]
+        notes += further
+    elif len(rows) > len(tables):
+        base = "native" if any(row.pooling == "native" for row in rows) else rows[0].label
+        notes.append(f"which differences are more than chance: python compare.py FOLDER --baseline {shlex.quote(base)}")
     parts: list[Any] = []
     for table in tables:
         parts.append(_table([row for row in rows if (row.main, row.data) == table], sort))
@@ -185,7 +191,8 @@ def _row(runs: Sequence[Run], settings: str) -> Row:
         for name, value in run.figures().items():
             values.setdefault(name, {})[run.results["seed"]] = value
     stats = {name: Stat(*student_t(list(own.values())), len(own)) for name, own in values.items()}
-    return Row(*runs[0].names, settings, len(runs), stats, values)
+    evaluations = {run.results["seed"]: run.evaluations for run in runs}
+    return Row(*runs[0].names, settings, len(runs), stats, values, evaluations)
 
 
 def _table(rows: Sequence[Row], sort: str | None) -> "RenderableType":
@@ -224,12 +231,14 @@ def _paired_table(paired: "Sequence[Difference]", title: str) -> "RenderableType
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     for name in ("model", "pooling"):
         table.add_column(name, overflow="fold")
+    table.add_column("over", justify="right", no_wrap=True)
     shown = columns(paired)
     for name in shown:
         table.add_column(SHOWN[name], justify="right", no_wrap=True)
     for difference in paired:
         row = difference.row
-        table.add_row(row.model, row.label, *(signed(name, difference.figures.get(name)) for name in shown))
+        cells = (signed(name, difference.figures.get(name)) for name in shown)
+        table.add_row(row.model, row.label, difference.over, *cells)
     return table
 
 

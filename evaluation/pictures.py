@@ -97,6 +97,7 @@ def consistency_by_distance(same: Tensor) -> Figure:
     found = [ratio(own.sum(1), torch.full((n,), own.shape[1])) for own in (same[:, ring == r] for r in range(m + 1))]
     mean = np.array([rate.value for rate in found])
     bars = np.array([(rate.value - rate.low, rate.high - rate.value) for rate in found]).T
+    bars[:, 0] = 0  # the unshifted image agrees with itself
     figure = Figure(figsize=(6.5, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.errorbar(range(m + 1), mean, bars, marker="o", capsize=3)
