@@ -27,7 +27,7 @@ CAPTIONS = {
     "sites": "Distance between the shifted map and the map of the shifted image, before and after each site: "
     "0 is equivariant, 1 unrelated. A step up names the site that breaks equivariance. Bars: 95% intervals.",
     "cams": "Class activation maps: of the image, of the shifted image shifted back, and their difference, raw, on one "
-    "colour scale for each image.",
+    "colour scale for each image. Where a map is 0 everywhere, nothing in the image spoke for the class.",
     "pairs": "Segmentation: the image, its predicted classes, those of the shifted image shifted back, and (red) where "
     "they differ.",
 }
@@ -132,7 +132,7 @@ def cam_strips(strips: Sequence[Strip], class_names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(7.6, 1.75 * len(strips) + 0.3), layout="constrained")
     grid = figure.subplots(len(strips), 4, squeeze=False)
     for row, strip in zip(grid, strips, strict=True):
-        most = max(float(strip.cam.abs().max()), float(strip.back.abs().max()), 1e-12)
+        most = max(float(strip.cam.abs().max()), float(strip.back.abs().max())) or 1.0
         scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
         show(row[0], channels_last(strip.image))
         maps = (strip.cam, strip.back, strip.back - strip.cam)
