@@ -74,7 +74,8 @@ def differences(summary: Summary, baseline: str, sort: str | None = None) -> Pai
         elif base is not row:
             found.append(_subtract(row, base, baseline))
     kinds = [kind for kind in OVER if any(difference.over.endswith(kind) for difference in found)]
-    return Paired(found, [*notes, CLEAR.format(baseline=baseline), *(OVER[kind] for kind in kinds)])
+    clear = [CLEAR.format(baseline=baseline)] if found else []
+    return Paired(found, [*notes, *clear, *(OVER[kind] for kind in kinds)])
 
 
 def columns(found: Sequence[Difference]) -> list[str]:
