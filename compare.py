@@ -18,8 +18,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="folders that hold runs, at any depth")
     parser.add_argument("--sort", metavar="COLUMN", help="sort by this column, best first (default: accuracy)")
-    parser.add_argument("--baseline", metavar="POOLING", help="differences from this pooling, paired by seed")
-    parser.add_argument("--csv", metavar="FILE", help="write all figures: mean, half width of the interval, seeds")
+    parser.add_argument(
+        "--baseline",
+        metavar="POOLING",
+        help="differences from this pooling, paired by seed, or of one run each by image",
+    )
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write all figures and differences: mean, half width of the interval, seeds"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw accuracy against consistency (.png, .svg or .pdf)")
     parser.add_argument("--html", metavar="FILE", help="one page with all tables and the plot")
     parser.add_argument("--latex", metavar="FILE", help="the tables for LaTeX (booktabs)")
@@ -50,21 +56,18 @@ def compare(
 
     summary = comparison.summarise(comparison.load(folders))
     comparison.render(summary, sort, baseline)
-    if csv:
-        comparison.write_csv(summary, csv, sort)
-        print(f"figures: {csv}")
     if plot:
         from evaluation import scatter
 
         scatter.write(summary, plot)
         print(f"plot: {plot}")
-    if html or latex:
+    if csv or html or latex:
         from evaluation import exports, paired
 
-        below = paired.differences(summary, baseline, sort)[0] if baseline else []
-        for file, write in ((html, exports.write_html), (latex, exports.write_latex)):
+        found = paired.differences(summary, baseline, sort) if baseline else None
+        for file, write in ((csv, exports.write_csv), (html, exports.write_html), (latex, exports.write_latex)):
             if file:
-                write(summary, file, sort, below, baseline)
+                write(summary, file, sort, found)
                 print(f"tables: {file}")
 
 

@@ -3,7 +3,7 @@
 render(summarise(load(["runs"])), sort="accuracy")
 """
 
-import csv
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from evaluation.paired import Difference
 
-__all__ = ["Row", "Stat", "Summary", "arrange", "load", "render", "report", "summarise", "write_csv"]
+__all__ = ["Row", "Stat", "Summary", "arrange", "load", "render", "report", "summarise"]
 
 # Columns of the table, in order, with the headers that make it fit; a figure that no run has is left out.
 SHOWN = {
@@ -45,11 +45,11 @@ LESS_IS_BETTER = (
 
 
 class Stat(NamedTuple):
-    """Mean of a figure over seeds, half the width of its 95% interval (one seed: None), and the number of seeds."""
+    """Mean of a figure over n seeds, or of a difference over n images, and half of its 95% interval (n = 1: None)."""
 
     mean: float
     half_width: float | None
-    seeds: int
+    n: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Row:
     seeds: int
     figures: dict[str, Stat]
     values: dict[str, dict[int, float]] = field(default_factory=dict)  # by figure and seed
+    evaluations: dict[int, list[Path]] = field(default_factory=dict)  # by seed, the newest first
 
     @property
     def main(self) -> str:
@@ -151,10 +152,13 @@ def report(summary: Summary, sort: str | None = None, baseline: str | None = Non
     notes = list(summary.notes)
     paired: Sequence[Difference] = ()
     if baseline is not None:
-        from evaluation.paired import NOTE, differences
+        from evaluation.paired import differences
 
         paired, further = differences(summary, baseline, sort)
-        notes += [*further, NOTE.format(baseline=baseline)]
+        notes += further
+    elif len(rows) > len(tables):
+        base = "native" if any(row.pooling == "native" for row in rows) else rows[0].label
+        notes.append(f"which differences are more than chance: python compare.py FOLDER --baseline {shlex.quote(base)}")
     parts: list[Any] = []
     for table in tables:
         parts.append(_table([row for row in rows if (row.main, row.data) == table], sort))
@@ -163,20 +167,6 @@ def report(summary: Summary, sort: str | None = None, baseline: str | None = Non
     if any(row.seeds > 1 for row in rows):
         notes.insert(0, "±: half the width of the 95% interval over seeds (Student's t)")
     return Group(*parts, *(Text(note, style="dim") for note in notes))
-
-
-def write_csv(summary: Summary, file: Path | str, sort: str | None = None) -> None:
-    """All figures in full: for each its mean, half the width of its interval (one seed: empty) and number of seeds."""
-    rows = arrange(summary, sort)
-    figures = [column for column in summary.columns() if column not in (*NAMES, "seeds")]
-    with open(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        heads = (f"{figure}{part}" for figure in figures for part in ("", "_half_width", "_seeds"))
-        writer.writerow([*NAMES, "settings", "seeds", *heads])
-        for row in rows:
-            stats = (row.figures.get(figure, ("", "", 0)) for figure in figures)
-            names = (getattr(row, name) for name in (*NAMES, "settings", "seeds"))
-            writer.writerow([*names, *("" if v is None else v for stat in stats for v in stat)])
 
 
 def _variants(group: Sequence[Run]) -> dict[str, list[Run]]:
@@ -201,7 +191,8 @@ def _row(runs: Sequence[Run], settings: str) -> Row:
         for name, value in run.figures().items():
             values.setdefault(name, {})[run.results["seed"]] = value
     stats = {name: Stat(*student_t(list(own.values())), len(own)) for name, own in values.items()}
-    return Row(*runs[0].names, settings, len(runs), stats, values)
+    evaluations = {run.results["seed"]: run.evaluations for run in runs}
+    return Row(*runs[0].names, settings, len(runs), stats, values, evaluations)
 
 
 def _table(rows: Sequence[Row], sort: str | None) -> "RenderableType":
@@ -240,12 +231,14 @@ def _paired_table(paired: "Sequence[Difference]", title: str) -> "RenderableType
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     for name in ("model", "pooling"):
         table.add_column(name, overflow="fold")
+    table.add_column("over", justify="right", no_wrap=True)
     shown = columns(paired)
     for name in shown:
         table.add_column(SHOWN[name], justify="right", no_wrap=True)
     for difference in paired:
         row = difference.row
-        table.add_row(row.model, row.label, *(signed(name, difference.figures.get(name)) for name in shown))
+        cells = (signed(name, difference.figures.get(name)) for name in shown)
+        table.add_row(row.model, row.label, difference.over, *cells)
     return table
 
 

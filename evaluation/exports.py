@@ -1,33 +1,61 @@
-"""A comparison as an HTML page and as a LaTeX table."""
+"""A comparison as CSV, as an HTML page and as a LaTeX table.
+
+paired: the differences from a baseline; None where nobody asked for them.
+"""
 
 import base64
+import csv
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from evaluation.comparison import SHOWN, Row, Stat, Summary, arrange, cell
-from evaluation.paired import NOTE, Difference, columns, is_better, is_clear
+from evaluation.comparison import COUNTS, NAMES, SHOWN, Row, Stat, Summary, arrange, cell
+from evaluation.paired import Difference, Paired, columns, is_better, is_clear
 
 INTERVAL = "±: half the width of the 95% interval over seeds (Student's t)"
+PARTS = ("", "_half_width")  # of a Stat, as columns; the third is its number
 Format = Callable[[str, Stat | None], str]
+Labelled = tuple[Row, str, dict[str, Stat]]  # a row, what its figures are over, and they themselves
 
 
-def write_html(
-    summary: Summary, file: Path | str, sort: str | None, paired: Sequence[Difference], baseline: str | None
-) -> None:
+def write_csv(summary: Summary, file: Path | str, sort: str | None, paired: Paired | None) -> None:
+    """All figures in full, a row for each row of the table.
+
+    `FIGURE`: the mean over seeds; `FIGURE_half_width`: half the width of its 95% interval, empty for one seed;
+    `FIGURE_seeds`: how many. With a baseline: `baseline`, empty where a row has none or is it; `over`, seeds or images;
+    `FIGURE_difference`, the mean over these of this row less the baseline, `FIGURE_difference_half_width`, and
+    `FIGURE_difference_n`, how many.
+    """
+    figures = [column for column in summary.columns() if column not in (*NAMES, "seeds")]
+    heads = [*NAMES, "settings", "seeds", *(f"{figure}{part}" for figure in figures for part in (*PARTS, "_seeds"))]
+    differing = [figure for figure in figures if figure not in COUNTS]
+    if paired is not None:
+        parts = (*PARTS, "_n")
+        heads += ["baseline", "over", *(f"{figure}_difference{part}" for figure in differing for part in parts)]
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(heads)
+        for row in arrange(summary, sort):
+            cells: list[Any] = [*(getattr(row, name) for name in NAMES), row.settings, row.seeds]
+            cells += _in_full(figures, row.figures)
+            if paired is not None:
+                own = next((difference for difference in paired.differences if difference.row is row), None)
+                cells += ["", ""] if own is None else [own.baseline, own.over]
+                cells += _in_full(differing, own.figures if own else {})
+            writer.writerow(cells)
+
+
+def write_html(summary: Summary, file: Path | str, sort: str | None, paired: Paired | None) -> None:
     """A page that loads nothing: tables, differences from the baseline, and the scatter plot where there is one."""
     parts = ["<h1>Comparison of runs</h1>"]
-    rows = arrange(summary, sort)
-    for data, main in dict.fromkeys((row.data, row.main) for row in rows):
-        own = [row for row in rows if (row.data, row.main) == (data, main)]
+    for data, rows, below in _by_data(summary, sort, paired):
         parts.append(f"<h2>{html.escape(data)}</h2>")
-        parts.append(_html_table(_shown(own), [(row, row.figures) for row in own], _plain))
-        below = [d for d in paired if (d.row.data, d.row.main) == (data, main)]
+        parts.append(_html_table(_shown(rows), "seeds", [(r, str(r.seeds), r.figures) for r in rows], _plain))
         if below:
-            parts.append(f"<h3>{html.escape(NOTE.format(baseline=baseline))}</h3>")
-            parts.append(_html_table(columns(below), [(d.row, d.figures) for d in below], _coloured))
-    parts.append(f"<p>{INTERVAL}</p>")
-    parts += [f"<p>{html.escape(note)}</p>" for note in summary.notes]
+            parts.append(f"<h3>Difference from {html.escape(below[0].baseline)}</h3>")
+            parts.append(_html_table(columns(below), "over", [(d.row, d.over, d.figures) for d in below], _coloured))
+    parts += [f"<p>{html.escape(note)}</p>" for note in _notes(summary, paired)]
     if picture := _scatter(summary):
         parts.append(f"<img alt='accuracy against consistency' src='data:image/png;base64,{picture}'>")
     head = "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Comparison of runs</title>"
@@ -35,20 +63,31 @@ def write_html(
     Path(file).write_text(page, encoding="utf-8")
 
 
-def write_latex(
-    summary: Summary, file: Path | str, sort: str | None, paired: Sequence[Difference], baseline: str | None
-) -> None:
+def write_latex(summary: Summary, file: Path | str, sort: str | None, paired: Paired | None) -> None:
     """One `tabular` for each data set, and one for its differences; needs the package booktabs."""
-    parts = ["% \\usepackage{booktabs}"]
-    rows = arrange(summary, sort)
+    parts = ["\n".join(["% \\usepackage{booktabs}", *(f"% {note}" for note in _notes(summary, paired))])]
+    for data, rows, below in _by_data(summary, sort, paired):
+        table = _latex_table(_shown(rows), "seeds", [(row, str(row.seeds), row.figures) for row in rows], cell)
+        parts.append(f"% {data}\n{table}")
+        if below:
+            table = _latex_table(columns(below), "over", [(d.row, d.over, d.figures) for d in below], signed)
+            parts.append(f"% {data}, difference from {below[0].baseline}\n{table}")
+    Path(file).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _by_data(
+    summary: Summary, sort: str | None, paired: Paired | None
+) -> Iterator[tuple[str, list[Row], list[Difference]]]:
+    """For each data set and task its name, its rows and their differences."""
+    rows, differences = arrange(summary, sort), paired.differences if paired else []
     for data, main in dict.fromkeys((row.data, row.main) for row in rows):
         own = [row for row in rows if (row.data, row.main) == (data, main)]
-        parts.append(f"% {data}; {INTERVAL}\n{_latex_table(_shown(own), [(row, row.figures) for row in own], cell)}")
-        below = [d for d in paired if (d.row.data, d.row.main) == (data, main)]
-        if below:
-            table = _latex_table(columns(below), [(d.row, d.figures) for d in below], signed)
-            parts.append(f"% {data}; {NOTE.format(baseline=baseline)}\n{table}")
-    Path(file).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        yield data, own, [difference for difference in differences if difference.row in own]
+
+
+def _notes(summary: Summary, paired: Paired | None) -> list[str]:
+    interval = [INTERVAL] if any(row.seeds > 1 for row in summary.rows) else []
+    return [*interval, *(paired.notes if paired else []), *summary.notes]
 
 
 def signed(name: str, stat: Stat | None) -> str:
@@ -58,22 +97,21 @@ def signed(name: str, stat: Stat | None) -> str:
     return ("+" if stat.mean >= 0 else "") + cell(name, stat) + ("*" if is_clear(stat) else "")
 
 
+def _in_full(figures: Sequence[str], stats: dict[str, Stat]) -> list[Any]:
+    cells = (value for figure in figures for value in stats.get(figure, (None, None, 0)))
+    return ["" if value is None else value for value in cells]
+
+
 def _shown(rows: Sequence[Row]) -> list[str]:
     return [name for name in SHOWN if any(name in row.figures for row in rows)]
 
 
-def _html_table(figures: Sequence[str], rows: Sequence[tuple[Row, dict[str, Stat]]], text: Format) -> str:
-    heads = [
-        "model",
-        "head",
-        "pooling",
-        "seeds",
-        *(SHOWN[name].replace("-\n", "").replace("\n", " ") for name in figures),
-    ]
+def _html_table(figures: Sequence[str], last: str, rows: Sequence[Labelled], text: Format) -> str:
+    heads = ["model", "head", "pooling", last, *(SHOWN[n].replace("-\n", "").replace("\n", " ") for n in figures)]
     kinds = [""] * 4 + [" class='n'"] * len(figures)
     lines = ["<tr>" + "".join(f"<th{kind}>{html.escape(head)}" for head, kind in zip(heads, kinds, strict=True))]
-    for row, stats in rows:
-        names = (row.model, row.head, row.label, str(row.seeds))
+    for row, number, stats in rows:
+        names = (row.model, row.head, row.label, number)
         cells = [f"<td>{html.escape(name)}" for name in names] + [text(name, stats.get(name)) for name in figures]
         lines.append("<tr>" + "".join(cells))
     return f"<table>{''.join(lines)}</table>"
@@ -88,17 +126,11 @@ def _coloured(name: str, stat: Stat | None) -> str:
     return f"<td class='n{kind}'>{signed(name, stat)}"
 
 
-def _latex_table(figures: Sequence[str], rows: Sequence[tuple[Row, dict[str, Stat]]], text: Format) -> str:
-    heads = [
-        "model",
-        "head",
-        "pooling",
-        "seeds",
-        *(SHOWN[name].replace("-\n", "").replace("\n", " ") for name in figures),
-    ]
+def _latex_table(figures: Sequence[str], last: str, rows: Sequence[Labelled], text: Format) -> str:
+    heads = ["model", "head", "pooling", last, *(SHOWN[n].replace("-\n", "").replace("\n", " ") for n in figures)]
     lines = [" & ".join(map(_escaped, heads))]
-    for row, stats in rows:
-        names = map(_escaped, (row.model, row.head, row.label, str(row.seeds)))
+    for row, number, stats in rows:
+        names = map(_escaped, (row.model, row.head, row.label, number))
         cells = (_mathematical(text(name, stats.get(name))) for name in figures)
         lines.append(" & ".join((*names, *cells)))
     body = " \\\\\n".join(lines[1:])

@@ -11,10 +11,11 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from evaluation.cam_measure import Strip
-from evaluation.intervals import Z
+from evaluation.metrics import ratio
 from evaluation.run import Evaluation
 
 CAPTIONS = {
@@ -26,7 +27,7 @@ CAPTIONS = {
     "sites": "Distance between the shifted map and the map of the shifted image, before and after each site: "
     "0 is equivariant, 1 unrelated. A step up names the site that breaks equivariance. Bars: 95% intervals.",
     "cams": "Class activation maps: of the image, of the shifted image shifted back, and their difference, raw, on one "
-    "colour scale for each image.",
+    "colour scale for each image. Where a map is 0 everywhere, nothing in the image spoke for the class.",
     "pairs": "Segmentation: the image, its predicted classes, those of the shifted image shifted back, and (red) where "
     "they differ.",
 }
@@ -57,7 +58,8 @@ def shift_grid(right: Tensor, same: Tensor) -> Figure:
     panels = zip(figure.subplots(1, 2), (right, same), ("accuracy", "same class as unshifted"), strict=True)
     for axes, values, title in panels:
         rates = values.double().mean(0).numpy()
-        drawn = axes.imshow(rates, extent=(-m - 0.5, m + 0.5, m + 0.5, -m - 0.5), cmap="viridis", vmax=1)
+        scale: dict[str, Any] = {"cmap": "viridis", "vmin": min(rates.min(), 0.9), "vmax": 1}
+        drawn = axes.imshow(rates, extent=(-m - 0.5, m + 0.5, m + 0.5, -m - 0.5), **scale)
         low, high = drawn.get_clim()
         if m <= 4:
             for (y, x), rate in np.ndenumerate(rates):
@@ -81,6 +83,7 @@ def diagonal(probability: Tensor) -> Figure:
     axes.fill_between(offsets, low, high, color="C0", alpha=0.25, lw=0)
     axes.plot(offsets, along.mean(0), color="C0", marker="o", ms=4, lw=2)
     axes.set(xlabel="shift right and down, pixels", ylabel="p(true class)", ylim=(-0.03, 1.03))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     return figure
 
@@ -91,13 +94,13 @@ def consistency_by_distance(same: Tensor) -> Figure:
     m = side // 2
     steps = torch.arange(-m, m + 1).abs()
     ring = torch.maximum(steps[:, None], steps)
-    # One rate an image first: the shifts of one image are not independent.
-    rates = torch.stack([same[:, ring == r].double().mean(1) for r in range(m + 1)], 1)
-    mean = rates.mean(0)
-    half = Z * rates.std(0, unbiased=n > 1) / n**0.5
+    found = [ratio(own.sum(1), torch.full((n,), own.shape[1])) for own in (same[:, ring == r] for r in range(m + 1))]
+    mean = np.array([rate.value for rate in found])
+    bars = np.array([(rate.value - rate.low, rate.high - rate.value) for rate in found]).T
+    bars[:, 0] = 0  # the unshifted image agrees with itself
     figure = Figure(figsize=(6.5, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.errorbar(range(m + 1), mean.numpy(), half.numpy(), marker="o", capsize=3)
+    axes.errorbar(range(m + 1), mean, bars, marker="o", capsize=3)
     axes.set(xlabel="shift, pixels", ylabel="same class as unshifted", xticks=range(m + 1))
     axes.set_ylim(top=min(1.005, float(mean.max()) + 0.02))
     axes.grid(alpha=0.3)
@@ -129,7 +132,7 @@ def cam_strips(strips: Sequence[Strip], class_names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(7.6, 1.75 * len(strips) + 0.3), layout="constrained")
     grid = figure.subplots(len(strips), 4, squeeze=False)
     for row, strip in zip(grid, strips, strict=True):
-        most = max(float(strip.cam.abs().max()), float(strip.back.abs().max()), 1e-12)
+        most = max(float(strip.cam.abs().max()), float(strip.back.abs().max())) or 1.0
         scale: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
         show(row[0], channels_last(strip.image))
         maps = (strip.cam, strip.back, strip.back - strip.cam)

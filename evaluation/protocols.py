@@ -23,29 +23,42 @@ from evaluation.views import Batch, Measured, Predict, Protocol, check_larger, f
 class Crop(Protocol):
     """Two crops of the image's own size out of the image padded by m/2 with its border, offsets uniform in [0, m) each.
 
-    Zhang 2019, whose 224-pixel crops of 256-pixel images have m = 32; for small images m = image size / 4 unless given.
+    m = image size / 4 unless given. With `size` the crops are of that side, out of the image as it is: Zhang 2019 has
+    crops of 224 out of 256 pixels, thus m = 32.
     """
 
     m: int | None = None
+    size: int | None = None
     repeats: int = 5
     name = "crop"
     stream = 0
     fill = "border"
 
+    def check(self, H: int, W: int) -> None:
+        if self.size is not None and self.size + self.margin(H, W) > min(H, W):
+            raise ValueError(
+                f"protocol 'crop': crops of {self.size} pixels at offsets below {self.margin(H, W)} leave the inside "
+                f"of {H}x{W} images; take larger images (data.size) or a smaller size"
+            )
+
     def margin(self, H: int, W: int) -> int:
-        return self.m or max(min(H, W) // 4, 1)
+        room = min(H, W) // 4 if self.size is None else min(H, W) - self.size
+        return self.m or max(room, 1)
+
+    def padding(self, H: int, W: int) -> int:
+        return self.margin(H, W) // 2 if self.size is None else 0
 
     def views(self, batch: Batch, seed: int, repeat: int) -> tuple[Tensor, Tensor]:
-        """Shape: (N, C, H, W), twice"""
+        """Shape: (N, C, H, W), or of `size`, twice"""
         H, W = batch.images.shape[-2:]
-        m = self.margin(H, W)
-        padded = pad_border(batch.images, m // 2)
-        top, left, other_top, other_left = batch.draw(self, seed, repeat, m)
-        return crop(padded, top, left, (H, W)), crop(padded, other_top, other_left, (H, W))
+        side = (H, W) if self.size is None else self.size
+        padded = pad_border(batch.images, self.padding(H, W))
+        top, left, other_top, other_left = batch.draw(self, seed, repeat, self.margin(H, W))
+        return crop(padded, top, left, side), crop(padded, other_top, other_left, side)
 
     def parameters(self, H: int, W: int) -> dict[str, Any]:
-        m = self.margin(H, W)
-        return super().parameters(H, W) | {"m": m, "padding": m // 2}
+        stated = super().parameters(H, W) | {"m": self.margin(H, W), "padding": self.padding(H, W)}
+        return {name: value for name, value in stated.items() if value is not None}
 
     def passes(self, images: int, segmentation: bool = False) -> int:
         return 2 * self.repeats * images

@@ -155,7 +155,8 @@ def page_of(
 <h2>Figures</h2>{failed}
 <table><thead><tr><th>figure<th class="n">value<th class="n">95% interval<th><th class="n">images<th>protocol
 <th>meaning</thead><tbody>{rows}</tbody></table>
-<p class="small">Intervals are over images, for this one network; over training seeds compare.py has them.</p>{notes}
+<p class="small">Intervals are over images, for this one network. compare.py --baseline sets networks
+against each other: image by image where there is one run of each, over training seeds where there are more.</p>{notes}
 {"<h2>Cost</h2>" + _definitions(efficiency) if efficiency else ""}
 {"<h2>Pictures</h2>" + drawn if drawn else ""}
 <h2>Protocols</h2>{_definitions(stated) or "<p>plain images only</p>"}

@@ -3,8 +3,10 @@
 A run is a folder with a `results.json`; its `config.yaml` tells apart runs that its names alone do not.
 """
 
+import csv
 import json
 import math
+import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -28,12 +30,16 @@ NEUTRAL = (
 
 
 class Run(NamedTuple):
-    """A finished run: its folder, its results and the settings of its config by dotted name (None: not known)."""
+    """A finished run: its folder, its results and the settings of its config by dotted name (None: not known).
+
+    evaluations: the files that eval.py has written of it, the newest first.
+    """
 
     folder: Path
     results: dict[str, Any]
     settings: dict[str, Any] | None
     started: tuple[str, float]
+    evaluations: list[Path]
 
     @property
     def names(self) -> tuple[str, str, str, str]:
@@ -93,11 +99,11 @@ def _read(file: Path) -> Run:
     written = file.stat().st_mtime
     stamp = file.parent.name.partition("-")[2]
     started = stamp if _is_stamp(stamp) else time.strftime("%Y%m%d-%H%M%S", time.localtime(written))
-    return Run(file.parent, results, _settings(file.with_name("config.yaml")), (started, written))
+    return Run(file.parent, results, _settings(file.with_name("config.yaml")), (started, written), [])
 
 
 def _add_evaluations(run: Run) -> list[str]:
-    """Add what eval.py has measured on the test split and the training's own evaluation has not, the newest first.
+    """Note the evaluations of the test split, and add what the training's own has not measured, the newest first.
 
     Returns:
         notes on evaluations that are left out.
@@ -118,10 +124,44 @@ def _add_evaluations(run: Run) -> list[str]:
         if whole and abs(values.get(own, math.inf) - run.results[own]) > 0.005:
             notes.append(f"skipped {file}: it is of another checkpoint than results.json")
             continue
+        run.evaluations.append(file)
         for name, value in (values | speeds).items():
             if name not in known and _is_number(value):
                 run.results.setdefault(name, value)
     return notes
+
+
+class Images(NamedTuple):
+    """A figure of each image by its index, and the protocol that it was measured with."""
+
+    values: dict[int, float]
+    protocol: dict[str, Any]
+
+
+def images_of(evaluations: Iterable[Path]) -> dict[str, Images]:
+    """What evaluations know of each image, by figure, the first that has it; of figures that are means over images."""
+    found: dict[str, Images] = {}
+    for file in evaluations:
+        try:
+            figures = json.loads(file.read_text(encoding="utf-8"))["figures"]
+            with file.with_suffix(".csv").open(newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream))
+            for name in figures.keys() - found.keys():
+                # Of the target layer the name may depend on the pooling.
+                protocol = {key: value for key, value in figures[name]["protocol"].items() if key != "layer"}
+                values = {
+                    int(row["image"]): _of_image(name, row) for row in rows if name == "accuracy" or row.get(name)
+                }
+                # A mean over pixels or classes is not one over images: it tells itself by its value.
+                if values and math.isclose(statistics.fmean(values.values()), figures[name]["value"], rel_tol=1e-4):
+                    found[name] = Images(values, protocol)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # an evaluation without its images, or of another version
+    return found
+
+
+def _of_image(name: str, row: dict[str, str]) -> float:
+    return float(row["target"] == row["predicted"]) if name == "accuracy" else float(row[name])
 
 
 def _settings(file: Path) -> dict[str, Any] | None:

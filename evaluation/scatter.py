@@ -118,10 +118,11 @@ def _label(axes: "Axes", rows: Sequence[Row], models: Sequence[str]) -> None:
         px, py = axes.transData.transform((x.mean, y.mean))
         left, bottom = axes.transData.transform((x.mean - (x.half_width or 0), y.mean - (y.half_width or 0)))
         points.append((px, py))
-        taken.append((px - 8, py - 8, px + 8, py + 8))
+        taken.append((px - 12, py - 12, px + 12, py + 12))
         bars += [(left, py - 2, 2 * px - left, py + 2), (px - 2, bottom, px + 2, 2 * py - bottom)]
     several_heads = len({row.head for row in rows}) > 1
-    frame: Box = axes.get_window_extent(renderer).extents
+    left, bottom, right, top = axes.get_window_extent(renderer).extents
+    frame = (left + CLEAR, bottom + CLEAR, right - CLEAR, top - CLEAR)
     for row, (x, y) in zip(rows, points, strict=True):
         text = f"{row.label} ({row.head})" if several_heads else row.label
         note = axes.annotate(text, (0, 0), xycoords="figure pixels", fontsize=9)
@@ -141,13 +142,13 @@ def _label(axes: "Axes", rows: Sequence[Row], models: Sequence[str]) -> None:
             fontsize=9,
             color=_colour(models.index(row.model)),
             path_effects=[withStroke(linewidth=2.5, foreground="white")],  # readable across a bar
-            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "0.5", "shrinkB": 4} if distance > 20 else None,
+            arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "0.5", "shrinkB": 4} if distance > 24 else None,
         )
 
 
 def _places(x: float, y: float, width: float, height: float) -> Iterator[tuple[Box, float]]:
     """Boxes around a point, and how far from it they are, in pixels: to the right and the left, then round about."""
-    for gap in (12, 22, 40, 60, 85):
+    for gap in (16, 26, 40, 60, 85):
         for step in range(16):
             across, up = math.cos(step * math.pi / 8), math.sin(step * math.pi / 8)
             left = x + gap * across + width * (across - 1) / 2

@@ -111,10 +111,11 @@ def sheet(overlays: Sequence[Overlay], with_image: bool = False) -> Figure:
     panels = [(o, cam) for o in overlays for cam in ((None, o.cam) if with_image else (o.cam,))]
     columns = min(6, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.3 * columns, 2.65 * rows), layout="constrained")
+    figure = Figure(figsize=(2.3 * columns, 2.7 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
+        axes.set_anchor("S")
     for axes, (overlay, cam) in zip(grid.flat, panels, strict=False):
         show(axes, channels_last(overlay.image))
         if cam is None:

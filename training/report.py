@@ -124,5 +124,5 @@ def print_overlays(result: Overlays) -> None:
         console.print(f"and {more} more")
     for file, reason in result.broken.items():
         console.print(f"skipped: {file} ({reason})", markup=False)
-    console.print(f"{len(result.overlays)} overlays in {result.folder}, {len(result.broken)} pictures skipped")
+    console.print(f"{len(result.overlays)} overlays in {result.folder}, {len(result.broken)} skipped")
     console.print(f"contact sheet: {result.sheet}")

@@ -109,7 +109,7 @@ def test_cam_lays_maps_over_a_users_pictures(run, train, pictures, tmp_path):
     assert "skipped" in outcome.out
     assert "broken.png" in outcome.out
     assert "3 overlays" in outcome.out
-    assert "1 pictures skipped" in outcome.out
+    assert "1 skipped" in outcome.out
     written = {file.name for file in (folder / "cam").iterdir()}
     assert written == {"a.png", "a-2.png", "c.png", "contact_sheet.png"}  # two pictures are called a
     with Image.open(folder / "cam" / "contact_sheet.png") as sheet:

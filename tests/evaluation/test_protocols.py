@@ -62,6 +62,24 @@ def test_crops_show_every_place_of_the_padded_image():
         assert {bytes(image.flatten()) for image in view} == places
 
 
+def test_smaller_crops_come_from_inside_the_image():
+    """Zhang 2019, section 4.2: crops of 224 out of 256 pixels, offsets below 32; here 8 out of 11."""
+    N, side = 3000, 11
+    images = (torch.arange(side * side) % 251).to(torch.uint8).view(1, 1, side, side).expand(N, -1, -1, -1)
+    batch = Batch(images, torch.zeros(N), torch.arange(N), torch.zeros(N, 2))
+    protocol = Crop(size=8)
+    assert protocol.parameters(side, side) == {
+        "name": "crop", "m": 3, "size": 8, "repeats": 5, "fill": "border", "padding": 0,
+    }  # fmt: skip
+    places = {bytes(images[0, 0, y : y + 8, x : x + 8].flatten()) for y, x in product(range(3), range(3))}
+    for view in protocol.views(batch, 0, 0):
+        assert {bytes(image.flatten()) for image in view} == places
+    Crop(size=8, m=2).check(side, side)
+    for wrong in (Crop(size=8, m=4), Crop(size=11), Crop(size=12)):
+        with pytest.raises(ValueError, match="of 11x11 images"):
+            wrong.check(side, side)
+
+
 def test_crop_of_a_side_that_four_does_not_divide_stays_in_the_image():
     images = torch.randint(256, (500, 1, 7, 30), dtype=torch.uint8)
     for m in (None, 1, 3, 5):
