@@ -64,6 +64,9 @@ void backward(const Call& call, Parallel parallel) {
     }
     if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
         with_side<T>(plan.w, [&](auto side) {
+            if constexpr (side == 2) {
+                if (Slopes<R, T, 2>::tiles(plan)) return by_rows<T, tile_range<R, T>>(plan, parallel, rows / 2, plan.row);
+            }
             by_rows<T, gather_range<T, Slopes<R, T, decltype(side)::value>>>(plan, parallel, rows, plan.row);
         });
     }

@@ -185,7 +185,7 @@ void gather_range(const Plan<T>& plan, int64_t begin, int64_t end) {
     const int64_t slots = covers.slots();
     Sends sends(plan, slots);
     Gather<T, typename Sends::Sender> gather(plan, covers, slots, sends);
-    plan.by_units(begin, end, [&](const Unit& unit, int64_t first, int64_t last) { gather.rows(unit, first, last); });
+    plan.by_units(w.H, begin, end, [&](const Unit& unit, int64_t first, int64_t last) { gather.rows(unit, first, last); });
 }
 
 }  // namespace poolzoo

@@ -156,6 +156,9 @@ HD V root(V x) {
 #endif
 #endif
 
+// Whether some lane's mask is set.
+HD bool any(bool mask) { return mask; }
+
 // Towards 0.
 HD int32_t truncated(float x) { return static_cast<int32_t>(x); }
 HD int64_t truncated(double x) { return static_cast<int64_t>(x); }
@@ -167,7 +170,6 @@ HD Int<V> truncated(V x) {
 #endif
 
 #ifndef __CUDACC__
-// Whether some lane's mask is set.
 HD bool any(Int32Lanes mask) {
 #if defined(__AVX512F__)
     return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) != 0;
@@ -178,6 +180,12 @@ HD bool any(Int32Lanes mask) {
     for (int k = 0; k < Lanes<Int32Lanes>::count; k++) all |= mask[k];
     return all != 0;
 #endif
+}
+
+HD bool any(Int64Lanes mask) {
+    int64_t all = 0;
+    for (int k = 0; k < Lanes<Int64Lanes>::count; k++) all |= mask[k];
+    return all != 0;
 }
 
 // A run of numbers of another type, which GCC converts one by one.

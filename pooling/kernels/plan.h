@@ -197,12 +197,12 @@ struct Plan {
         const int64_t channels = w.channels_last ? std::min(group, w.C - channel) : 1;
         return {index, image, channel, channels, w.input_at(image, channel, 0, 0), w.output_at(image, channel, 0, 0)};
     }
-    // body(unit, first, last) for each unit that has some of the rows [begin, end) of all units' inputs.
+    // body(unit, first, last) for each unit that has some of the rows [begin, end) of all units, where one has `rows`.
     template <class Body>
-    void by_units(int64_t begin, int64_t end, Body body) const {
+    void by_units(int64_t rows, int64_t begin, int64_t end, Body body) const {
         while (begin < end) {
-            const Unit u = unit(begin / w.H);
-            const int64_t start = u.index * w.H, stop = std::min(end, start + w.H);
+            const Unit u = unit(begin / rows);
+            const int64_t start = u.index * rows, stop = std::min(end, start + rows);
             body(u, begin - start, stop - start);
             begin = stop;
         }

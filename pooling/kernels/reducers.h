@@ -207,30 +207,39 @@ struct Lp : Weighted<Lp<V>, V> {
     struct State {
         V unit, total, logs;
     };
-    HD explicit Lp(const Given<V>& given) : p(given.parameter), count(given.count) {}
+    bool cubic;  // p is 3, which GeM and many others use
+    HD explicit Lp(const Given<V>& given) : p(given.parameter), count(given.count), cubic(!any(p != splat<V>(3))) {}
     HD State init() const { return {splat<V>(0), splat<V>(0), splat<V>(0)}; }
     HD V unit(const State& s) const {
         return (s.unit > splat<V>(0)) & (s.unit < splat<V>(INFINITY)) ? s.unit : splat<V>(1);
     }
+    // |x| / unit by the unit's inverse, which is one division for all taps; first away from where that is infinite.
+    HD V relative(V x, const State& s) const {
+        using F = Format<Number<V>>;
+        const V u = unit(s);
+        const V lift = u < splat<V>(F::normal) ? splat<V>(static_cast<double>(int64_t{1} << (F::mantissa + 2))) : splat<V>(1);
+        return absolute<V>(x) * lift * (splat<V>(1) / (u * lift));
+    }
+    HD V powered(V t) const { return cubic ? t * t * t : power<V>(t, p); }
     template <int pass>
     HD void add(State& s, V x, V logit, int tap) const {
         Weighted<Lp<V>, V>::template add<pass>(s, x, logit, tap);
         if constexpr (pass == 2) {
-            const V t = absolute<V>(x) / unit(s);
-            s.logs = s.logs + (t == splat<V>(0) ? splat<V>(0) : power<V>(t, p) * logarithm<V>(t));
+            const V t = relative(x, s);
+            s.logs = s.logs + (t == splat<V>(0) ? splat<V>(0) : powered(t) * logarithm<V>(t));
         }
     }
     HD void look(State& s, V x, V) const { s.unit = greater(absolute<V>(x), s.unit); }
-    HD V weight(V x, V, const State& s) const { return power<V>(absolute<V>(x) / unit(s), p); }
+    HD V weight(V x, V, const State& s) const { return powered(relative(x, s)); }
     HD void gather(State& s, V, V w) const { s.total = s.total + w; }
-    HD V relative(const State& s) const { return power<V>(s.total / count, splat<V>(1) / p); }
-    HD V result(const State& s) const { return relative(s) * unit(s); }
+    HD V norm(const State& s) const { return power<V>(s.total / count, splat<V>(1) / p); }
+    HD V result(const State& s) const { return norm(s) * unit(s); }
     // y^p = sum |x|^p / count, so dy/dx = sign(x) (|x| / y)^(p - 1) / count, of which w = (|x| / unit)^p is known.
     HD V slope_by(V x, const State& s, V w) const {
-        const V y = s.total == splat<V>(0) ? splat<V>(1) : relative(s);
-        const V t = absolute<V>(x) / unit(s);
-        const V per = y / power<V>(y, p) / count;
-        const V size = p == splat<V>(1) ? splat<V>(1) / count : t == splat<V>(0) ? splat<V>(0) : w / t * per;
+        const V y = s.total == splat<V>(0) ? splat<V>(1) : norm(s);
+        const V t = relative(x, s), per = y / powered(y) / count;
+        const V less = cubic ? t * t : w / t;
+        const V size = p == splat<V>(1) ? splat<V>(1) / count : t == splat<V>(0) ? splat<V>(0) : less * per;
         return x > splat<V>(0) ? size : x < splat<V>(0) ? -size : splat<V>(0) * size;
     }
     // log y = log(unit) + log(total / count) / p.
@@ -264,10 +273,21 @@ struct Root2 {
             s.total = s.total + t * t;
         }
     }
-    HD V relative(const State& s) const { return root(s.total / count); }
-    HD V result(const State& s) const { return relative(s) * unit(s); }
+    // In units of 1 where no square that counts is beyond the smallest or the largest number.
+    HD static V filler() { return splat<V>(0); }
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only) const {
+        V total = x[0] * x[0], sizes = absolute<V>(x[0]);
+        for (int k = 1; k < N; k++) total = total + x[k] * x[k], sizes = sizes + absolute<V>(x[k]);
+        const V least = splat<V>(Format<Number<V>>::normal * 1e10), most = splat<V>(1 / (Format<Number<V>>::normal * 1e10));
+        if (any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)))) return false;
+        s = {splat<V>(1), total};
+        return true;
+    }
+    HD V norm(const State& s) const { return root(s.total / count); }
+    HD V result(const State& s) const { return norm(s) * unit(s); }
     HD V slope(V x, V, const State& s, int) const {
-        const V each = splat<V>(1) / (relative(s) * count);
+        const V each = splat<V>(1) / (norm(s) * count);
         const V t = x * (splat<V>(1) / unit(s));
         return t == splat<V>(0) ? splat<V>(0) : t * each;
     }

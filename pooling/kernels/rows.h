@@ -224,13 +224,13 @@ struct RowOf {
         return false;
     }
 
-    template <int K, int passes>
+    template <int K, int passes, bool keep = false>
     HD State reduce(const Red& reducer, const Block& b) const {
         State s = reducer.init();
-        if constexpr (K > 0) {
+        if constexpr (K > 0 && passes == traits.passes) {
             if (at_once<K>(reducer, s, b)) [[likely]] return s;
         }
-        all_passes<K, passes>(reducer, s, b);
+        all_passes<K, passes, keep>(reducer, s, b);
         return s;
     }
 };

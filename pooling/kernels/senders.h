@@ -253,19 +253,51 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         return {at, 0, step};
     }
 
+    // Whether the windows are 2x2 tiles of x: each number of dx has one part, which needs no gathering.
+    static bool tiles(const Plan<T>& plan) {
+        const Window& w = plan.w;
+        return w.sh == 2 && w.sw == 2 && w.ph == 0 && w.pw == 0 && w.dh == 1 && w.dw == 1 && w.H == 2 * w.oh &&
+               w.W == 2 * w.ow && plan.wide() && (w.channels_last ? plan.in_place : w.ow >= Row::L);
+    }
+    // dx by rows [begin, end) of a unit's tiles.
+    void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
+        row_.enter_unit(unit);
+        for (int64_t i = begin; i < end; i++) {
+            gradient_.enter(unit, i);
+            row_.enter_row(unit, i);
+            for (size_t k = 0; k < plan_.blocks.size(); k++) {
+                V parts[4], logit_parts[4];
+                send_block(plan_.blocks[k], k, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
+                    parts[tap] = part, logit_parts[tap] = logit_part;
+                });
+                write_tile(unit, i, plan_.blocks[k], parts, call_.dx);
+                if constexpr (targets == 2) write_tile(unit, i, plan_.blocks[k], logit_parts, call_.dlogits);
+            }
+            if (learned_ > 0) write_slopes(unit, i);
+        }
+    }
+
   private:
+    HD void write_tile(const Unit& unit, int64_t i, const Block& b, const V (&parts)[4], void* dx) const {
+        const int64_t C = plan_.w.C;
+        for (int r = 0; r < 2; r++) {
+            T* to = static_cast<T*>(dx) + plan_.row_at(unit, 2 * i + r);
+            if (!plan_.w.channels_last) {
+                store_joined(parts[2 * r], parts[2 * r + 1], to + 2 * b.out);
+            } else {
+                for (int t = 0; t < 2; t++) store(to + (2 * b.column + t) * C + b.channel, parts[2 * r + t]);
+            }
+        }
+    }
+
     template <class Put>
     HD void send_block(const Block& b, size_t index, Put put) {
         const auto given = row_.given(b, index);
         const Red reducer(given);
         const V g = gradient_.block(b);
         constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
-        typename Row::State s = reducer.init();
-        if (learned_ > 0 && most > passes) {
-            row_.template all_passes<K, most, true>(reducer, s, b);
-        } else {
-            row_.template all_passes<K, passes, true>(reducer, s, b);
-        }
+        const bool further = learned_ > 0 && most > passes;
+        const auto s = further ? row_.template reduce<K, most, true>(reducer, b) : row_.template reduce<K, passes, true>(reducer, b);
         if constexpr (traits.learned) {
             for (int k = 0; k < learned_; k++) {
                 store(slopes_.data() + k * plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
@@ -293,5 +325,14 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         }
     }
 };
+
+// Rows [begin, end) of the tiles of all units.
+template <template <class> class R, class T>
+void tile_range(const Plan<T>& plan, int64_t begin, int64_t end) {
+    Slopes<R, T, 2> slopes(plan, 0);
+    plan.by_units(plan.w.oh, begin, end, [&](const Unit& unit, int64_t first, int64_t last) {
+        slopes.write_tiles(unit, first, last);
+    });
+}
 
 }  // namespace poolzoo
