@@ -3,10 +3,11 @@
 
 #include <limits>
 
+#include "means.h"
+#include "norms.h"
 #include "philox.h"
 #include "random_reducers.h"
 #include "rank.h"
-#include "reducers.h"
 #include "staging.h"
 
 namespace poolzoo {

@@ -9,10 +9,11 @@
 
 #include "call.h"
 #include "dtypes.h"
+#include "means.h"
+#include "norms.h"
 #include "philox.h"
 #include "random_reducers.h"
 #include "rank.h"
-#include "reducers.h"
 
 namespace poolzoo {
 
