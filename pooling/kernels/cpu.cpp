@@ -67,7 +67,8 @@ void backward(const Call& call, Parallel parallel) {
             if constexpr (side == 2) {
                 if (Slopes<R, T, 2>::tiles(plan)) return by_rows<T, tile_range<R, T>>(plan, parallel, rows / 2, plan.row);
             }
-            by_rows<T, gather_range<T, Slopes<R, T, decltype(side)::value>>>(plan, parallel, rows, plan.row);
+            constexpr int K = side == 2 ? 0 : side;  // other 2x2 windows are rare
+            by_rows<T, gather_range<T, Slopes<R, T, K>>>(plan, parallel, rows, plan.row);
         });
     }
 }
