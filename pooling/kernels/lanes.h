@@ -413,8 +413,8 @@ HD V power(V t, V p) {
     return t == splat<V>(0) ? splat<V>(0) : exponential<V>(p * logarithm<V>(t));
 }
 
-// log(1 + u) for -1 < u <= 0, of which 1 + u is a normal number: as above, with m - 1 = (u + 1 - 2^e) / 2^e, which loses
-// nothing where u is small and e is 0.
+// log(1 + u) for -1 < u <= 0, of which 1 + u is a normal number, NaN below: as above, with m - 1 = (u + 1 - 2^e) / 2^e,
+// which loses nothing where u is small and e is 0.
 template <class V>
 HD V logarithm_of_one_more(V u) {
 #ifdef __CUDA_ARCH__
@@ -422,12 +422,13 @@ HD V logarithm_of_one_more(V u) {
 #else
     using F = Format<Number<V>>;
     using I = Int<V>;
-    const V one = splat<V>(1), w = one + u;
+    const V one = splat<V>(1), sum = one + u, w = sum > splat<V>(0) ? sum : one;
     const I e = (same_bits<I>(w) - same_bits<I>(splat<V>(0.70710678118654752))) >> F::mantissa;
     const V up = power_of_two<V>(-e), m = w * up;
     const V s = (u + (one - power_of_two<V>(e))) * up / (m + one);
     const V exponent = same_bits<V>(same_bits<I>(splat<V>(F::rounder)) + e) - splat<V>(F::rounder);
-    return exponent * splat<V>(F::ln2_high) + (splat<V>(2) * s * atanh_series(s * s) + exponent * splat<V>(F::ln2_low));
+    const V y = exponent * splat<V>(F::ln2_high) + (splat<V>(2) * s * atanh_series(s * s) + exponent * splat<V>(F::ln2_low));
+    return sum > splat<V>(0) ? y : splat<V>(NAN);
 #endif
 }
 
