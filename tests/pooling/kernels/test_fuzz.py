@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import pooling
-from pooling import reference
+from pooling import functional, reference
 from pooling.geometry import Window
 from tests.pooling.kernels.operators import CASES, DRAWN
 
@@ -113,12 +113,7 @@ def test_drawn_operators_agree_with_their_definitions_given_the_same_uniforms(da
     compare(case, data.draw(inputs(dtype, ["ties", "ties", "nan"])).mul(8).round().div(8), data.draw(windows()))
 
 
-@FUZZ
-@given(st.data())
-def test_gradients_agree_with_the_composite_backend(data):
-    case = data.draw(st.sampled_from(CASES + DRAWN), label="operator")
-    dtype = data.draw(st.sampled_from(DTYPES))
-    x, window = data.draw(inputs(dtype, ["normal", "ties", "negative"])), data.draw(windows())
+def compare_gradients(case, x, window):
     try:
         window.output_size(*x.shape[2:])
     except ValueError:
@@ -129,11 +124,34 @@ def test_gradients_agree_with_the_composite_backend(data):
             leaf = x.detach().requires_grad_()
             y = case.call(leaf, window)
             generator = torch.Generator().manual_seed(0)
-            weight = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(dtype)
+            weight = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(x.dtype)
             gradients.append(torch.autograd.grad(y, leaf, weight)[0].double())
     reach = window.kernel_size[0] * window.kernel_size[1]
-    tolerance = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 3e-2, torch.float16: 6e-3}[dtype]
+    tolerance = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 3e-2, torch.float16: 6e-3}[x.dtype]
     torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance * reach)
+
+
+@FUZZ
+@given(st.data())
+def test_gradients_agree_with_the_composite_backend(data):
+    case = data.draw(st.sampled_from(CASES + DRAWN), label="operator")
+    dtype = data.draw(st.sampled_from(DTYPES))
+    compare_gradients(case, data.draw(inputs(dtype, ["normal", "ties", "negative"])), data.draw(windows()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("window", [Window((2, 2), (2, 2)), Window((3, 3), (2, 2), (1, 1))], ids=["2x2", "3x3"])
+@pytest.mark.parametrize("case", CASES + DRAWN, ids=lambda case: case.name)
+def test_the_usual_windows_where_rows_are_whole_vectors(case, window, layout):
+    """Their ways of their own: unrolled windows, reduced at once, 2x2 tiles. The cases above seldom get there."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 32, 6, 36, generator=generator).mul(4).round().div(4).to(memory_format=layout)
+    compare(case, x, window)
+    compare(case, x.relu(), window)
+    compare_gradients(case, x, window)
+    x[0, ::3, ::2, 5::11] = float("nan")
+    x[1, ::5, ::2, 7::13] = float("-inf")
+    compare(case, x, window)
 
 
 @pytest.mark.parametrize("pad_mode", ["reflect", "zeros", "circular"])
@@ -156,3 +174,29 @@ def test_blur_agrees_with_its_definition(pad_mode, data):
             z = pooling.functional.blur_pool2d(leaf, stride, filter=length, pad_mode=pad_mode)
             gradients.append(torch.autograd.grad(z.square().sum(), leaf)[0].double())
     torch.testing.assert_close(*gradients, rtol=16 * eps, atol=64 * eps)
+
+
+LEARNED = {
+    "mixed": lambda x, w, p: functional.mixed_pool2d(x, w, a=p),
+    "lp": lambda x, w, p: functional.lp_pool2d(x, w, p=2 + p),
+    "gem": lambda x, w, p: functional.gem_pool2d(x, w, p=2 + p),
+    "lse": lambda x, w, p: functional.lse_pool2d(x, w, r=p),
+    "ada": lambda x, w, p: functional.ada_pool2d(x, w, b=p),
+    "weighted_mean": lambda x, w, p: functional.weighted_mean_pool2d(x, w, logits=x.detach() * p),
+}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("window", [Window((2, 2), (2, 2)), Window((3, 3), (2, 2), (1, 1))], ids=["2x2", "3x3"])
+@pytest.mark.parametrize("name", LEARNED)
+def test_parameters_gradients_for_the_usual_windows(name, window, layout):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 32, 6, 36, generator=generator).abs().to(memory_format=layout).requires_grad_()
+    p = torch.rand(32, 1, 1, generator=generator).add(0.1).requires_grad_()
+    found = []
+    for backend in ("native", "composite"):
+        with pooling.backend(backend):
+            y = LEARNED[name](x, window, p)
+            found.append(torch.autograd.grad((y * y.detach().sin()).sum(), (x, p)))
+    for native, composite in zip(*found, strict=True):
+        torch.testing.assert_close(native, composite, rtol=2e-4, atol=2e-4)
