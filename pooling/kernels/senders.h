@@ -52,87 +52,100 @@ class GradientRow {
     }
 };
 
-// Of linear operators: to each member the gradient, times its tap's weight.
+// What is sent from gradients alone: a row of them, in place where nothing has to be made of it (`made`).
 template <template <class> class R, class T>
-class Shares {
+class FromGradients {
+  protected:
     using Row = RowOf<R, T>;
     using V = typename Row::V;
     using Red = typename Row::Red;
-    static constexpr bool computed = Row::traits.divides;
     const Plan<T>& plan_;
     const Stage<T> stage_;
     const bool staged_;
+
+  private:
     RowRing<T> no_values_;
-    Row row_;
     GradientRow<T> gradient_;
     Buffer<T> buffer_;
-    Given<V> given_{};
     const T* base_;
+
+  protected:
+    Row row_;
+    // Stages output row i at `at`: a block's gradients as `make(k, b, g)` has them.
+    template <class Make>
+    void stage(const Unit& unit, int64_t i, int64_t at, Make make) {
+        gradient_.enter(unit, i);
+        row_.enter_row(unit, i);
+        for (size_t k = 0; k < plan_.blocks.size(); k++) {
+            const Block& b = plan_.blocks[k];
+            store(buffer_.data() + at + b.out, make(k, b, gradient_.block(b)));
+        }
+    }
+    HD V sent(const Term& t, int64_t k) const { return load<V>(base_ + t.from + k); }
 
   public:
     static constexpr int targets = 1;
-    using Sender = Shares;
-    Shares(const Plan<T>& plan, int64_t slots)
-        : plan_(plan), stage_(plan, slots), staged_(computed || !plan.in_place), no_values_(plan, nullptr),
-          row_(plan, no_values_, no_values_), gradient_(plan), buffer_(staged_ ? slots * stage_.length : 0),
-          base_(staged_ ? buffer_.data() : static_cast<const T*>(plan.call.gradient)) {}
+    FromGradients(const Plan<T>& plan, int64_t slots, bool made)
+        : plan_(plan), stage_(plan, slots), staged_(made || !plan.in_place), no_values_(plan, nullptr), gradient_(plan),
+          buffer_(staged_ ? slots * stage_.length : 0),
+          base_(staged_ ? buffer_.data() : static_cast<const T*>(plan.call.gradient)), row_(plan, no_values_, no_values_) {}
     int64_t pixel() const { return staged_ ? plan_.pixel : plan_.w.C; }
-    int64_t tap_pixel() const { return pixel(); }
-    void enter_unit(const Unit& unit, int64_t, int64_t) {
-        row_.enter_unit(unit);
+    int64_t tap_pixel() const { return plan_.in_place ? plan_.w.C : plan_.pixel; }
+    void enter_unit(const Unit& unit, int64_t, int64_t) { row_.enter_unit(unit); }
+};
+
+// Of linear operators: to each member the gradient, times its tap's weight.
+template <template <class> class R, class T>
+class Shares : public FromGradients<R, T> {
+    using Base = FromGradients<R, T>;
+    using Base::plan_, Base::stage_, Base::staged_, Base::row_;
+    using typename Base::V;
+    using typename Base::Red;
+    static constexpr bool divides = Base::Row::traits.divides;
+    Given<V> given_{};
+
+  public:
+    using Sender = Shares;
+    Shares(const Plan<T>& plan, int64_t slots) : Base(plan, slots, divides) {}
+    void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
+        Base::enter_unit(unit, begin, end);
         given_.table = row_.table;
     }
     Sent send(const Unit& unit, int64_t i, int64_t slot) {
         if (!staged_) return {plan_.out_at(unit, i), 0, 0};
         const int64_t at = stage_.place(slot, 1);
-        gradient_.enter(unit, i);
-        row_.enter_row(unit, i);
-        for (size_t k = 0; k < plan_.blocks.size(); k++) {
-            const Block& b = plan_.blocks[k];
-            V g = gradient_.block(b);
-            if constexpr (computed) g = Red(row_.given(b, k)).prepared(g);
-            store(buffer_.data() + at + b.out, g);
-        }
+        this->stage(unit, i, at, [&](size_t k, const Block& b, V g) {
+            if constexpr (divides) g = Red(row_.given(b, k)).prepared(g);
+            return g;
+        });
         return {at, 0, 0};
     }
     template <int target>
     HD V part(const Term& t, int64_t k) const {
-        return Red(given_).share(load<V>(base_ + t.from + k), t.tap);
+        return Red(given_).share(this->sent(t, k), t.tap);
     }
 };
 
 // To the member at the saved tap, the gradient; where an operator also sends something to all (mixed), that and more.
 // Tap: what taps are stored as.
 template <template <class> class R, class T, class Tap>
-class Taken {
-    using Row = RowOf<R, T>;
-    using V = typename Row::V;
+class Taken : public FromGradients<R, T> {
+    using Base = FromGradients<R, T>;
+    using Base::plan_, Base::stage_, Base::staged_, Base::row_;
+    using typename Base::V;
+    using typename Base::Red;
     using I = Int<V>;
-    using Red = typename Row::Red;
-    static constexpr bool to_all = Row::traits.learned;
-    const Plan<T>& plan_;
-    const Stage<T> stage_;
-    const bool staged_;
-    RowRing<T> no_values_;
-    Row row_;
-    GradientRow<T> gradient_;
-    Buffer<T> taken_, all_;
+    static constexpr bool to_all = Base::Row::traits.learned;
+    Buffer<T> all_;
     std::vector<Tap> taps_;
-    const T* base_;
     const Tap* tap_base_;
 
   public:
-    static constexpr int targets = 1;
     using Sender = Taken;
     Taken(const Plan<T>& plan, int64_t slots)
-        : plan_(plan), stage_(plan, slots), staged_(to_all || !plan.in_place), no_values_(plan, nullptr),
-          row_(plan, no_values_, no_values_), gradient_(plan), taken_(staged_ ? slots * stage_.length : 0),
-          all_(to_all ? slots * stage_.length : 0), taps_(plan.in_place ? 0 : slots * stage_.length),
-          base_(staged_ ? taken_.data() : static_cast<const T*>(plan.call.gradient)),
+        : Base(plan, slots, to_all), all_(to_all ? slots * stage_.length : 0),
+          taps_(plan.in_place ? 0 : slots * stage_.length),
           tap_base_(plan.in_place ? static_cast<const Tap*>(plan.call.taps) : taps_.data()) {}
-    int64_t pixel() const { return staged_ ? plan_.pixel : plan_.w.C; }
-    int64_t tap_pixel() const { return plan_.in_place ? plan_.w.C : plan_.pixel; }
-    void enter_unit(const Unit& unit, int64_t, int64_t) { row_.enter_unit(unit); }
     Sent send(const Unit& unit, int64_t i, int64_t slot) {
         const Window& w = plan_.w;
         const int64_t start = plan_.out_at(unit, i), at = stage_.place(slot, 1);
@@ -142,24 +155,20 @@ class Taken {
             for (int64_t k = 0; k < runs; k++) copy_run(taps + k * w.C, length, taps_.data() + at + k * plan_.pixel);
         }
         if (!staged_) return {start, start, 0};
-        gradient_.enter(unit, i);
-        row_.enter_row(unit, i);
-        for (size_t k = 0; k < plan_.blocks.size(); k++) {
-            const Block& b = plan_.blocks[k];
-            const V g = gradient_.block(b);
+        this->stage(unit, i, at, [&](size_t k, const Block& b, V g) {
             if constexpr (to_all) {
                 const Red reducer(row_.given(b, k));
-                store(all_.data() + at + b.out, reducer.to_all(g));
-                store(taken_.data() + at + b.out, reducer.to_all(g) + reducer.to_taken(g));
-            } else {
-                store(taken_.data() + at + b.out, g);
+                const V all = reducer.to_all(g);
+                store(all_.data() + at + b.out, all);
+                g = all + reducer.to_taken(g);
             }
-        }
+            return g;
+        });
         return {at, plan_.in_place ? start : at, 0};
     }
     template <int target>
     HD V part(const Term& t, int64_t k) const {
-        const V otherwise = to_all ? load<V>(all_.data() + t.from + k) : splat<V>(0), taken = load<V>(base_ + t.from + k);
+        const V otherwise = to_all ? load<V>(all_.data() + t.from + k) : splat<V>(0), taken = this->sent(t, k);
         return widened<I>(tap_base_ + t.taps + k) == splat_int<V>(t.tap) ? taken : otherwise;
     }
 };
