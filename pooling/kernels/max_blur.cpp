@@ -49,30 +49,6 @@ struct Share {
     double weight;
 };
 
-// Where two vectors' blocks of `step` lanes go: the even blocks of both, and the odd ones.
-template <class Element, int L, int step>
-struct Blocks {
-    alignas(64) Element even[L], odd[L];
-    constexpr Blocks() : even(), odd() {
-        for (int k = 0; k < L; k++) even[k] = k & step ? L + k - step : k, odd[k] = k & step ? L + k : k + step;
-    }
-};
-
-// L vectors of L lanes: lane l of vector k becomes lane k of vector l. Blocks of lanes change places, the halves first.
-template <class V, int step = Lanes<V>::count / 2>
-HD void transpose(V (&v)[Lanes<V>::count]) {
-    constexpr int L = Lanes<V>::count;
-    static constexpr Blocks<Int<Number<V>>, L, step> blocks;
-    const Int<V> even = load<Int<V>>(blocks.even), odd = load<Int<V>>(blocks.odd);
-#pragma GCC unroll 16
-    for (int k = 0; k < L; k++) {
-        if (k & step) continue;
-        const V a = v[k], b = v[k + step];
-        v[k] = __builtin_shuffle(a, b, even), v[k + step] = __builtin_shuffle(a, b, odd);
-    }
-    if constexpr (step > 1) transpose<V, step / 2>(v);
-}
-
 // One thread's rows of one unit: some planes in NCHW, an image's group of channels in NHWC. K: the max is K x K and the
 // filter has 3 numbers, as the compiler should know for the usual ones; 0: any.
 template <class T, int K>

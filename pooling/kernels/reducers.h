@@ -5,7 +5,7 @@
 // V is a number or a vector of them, one lane per window; see lanes.h.
 #pragma once
 
-#include "lanes.h"
+#include "elementary.h"
 
 namespace poolzoo {
 
