@@ -43,12 +43,13 @@ class Covers {
         for (size_t k = 1; k < begin_.size(); k++) count = std::max(count, begin_[k] - begin_[k - 1]);
         return count;
     }
-    // The least power of two by which, modulo it, all outputs that cover one position differ.
+    // The least power of two by which, modulo it, all outputs that cover a position or the next one differ.
     int64_t slots() const {
         for (int64_t slots = 1;; slots *= 2) {
             bool differ = true;
             for (size_t k = 0; k + 1 < begin_.size() && differ; k++) {
-                for (const Cover* a = begin(k); a < end(k); a++) {
+                const Cover* last = covers_.data() + begin_[std::min(k + 2, begin_.size() - 1)];
+                for (const Cover* a = begin(k); a < last; a++) {
                     for (const Cover* b = begin(k); b < a; b++) {
                         differ &= a->output == b->output || (a->output - b->output) % slots != 0;
                     }

@@ -9,6 +9,7 @@ namespace poolzoo {
 template <template <class> class R, class T, int K>
 void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     using Row = RowOf<R, T>;
+    using V = typename Row::V;
     RowRing<T> x(plan, plan.call.x), logits(plan, plan.call.logits);
     Row row(plan, x, logits);
     Buffer<T> buffer(plan.out_row);
@@ -27,24 +28,26 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
         T* out = plan.out_in_place ? static_cast<T*>(plan.call.y) + plan.out_at(unit, i) : buffer.data();
         for (size_t k = 0; k < plan.blocks.size(); k++) {
             const Block& b = plan.blocks[k];
+            row.template look_ahead<K>(x, b);
+            if constexpr (Row::traits.inputs == 2) row.template look_ahead<K>(logits, b);
             const auto given = row.given(b, k);
             const typename Row::Red reducer(given);
-            if constexpr (Row::traits.indexed) {
-                if (save) {
-                    const auto s = row.template reduce<K, Row::traits.passes>(reducer, b);
-                    store(out + b.out, reducer.result(s));
+            row.template with_windows<K>(b, [&](auto& windows) __attribute__((always_inline)) {
+                const auto state = row.template reduce<Row::traits.passes, false>(reducer, windows);
+                store(out + b.out, reducer.result(state));
+                if constexpr (Row::traits.indexed) {
+                    if (!save) return;
+                    const Int<V> tap = reducer.tap(state);
+                    const int64_t at = plan.out_at(unit, i) + b.out;
                     if (!plan.whole_rows) {
-                        store(taps.data() + b.out, reducer.tap(s));
+                        store(taps.data() + b.out, tap);
                     } else if (plan.call.wide_taps) {
-                        store_narrowed(static_cast<int32_t*>(plan.call.taps) + plan.out_at(unit, i) + b.out, reducer.tap(s));
+                        store_narrowed(static_cast<int32_t*>(plan.call.taps) + at, tap);
                     } else {
-                        store_narrowed(static_cast<uint8_t*>(plan.call.taps) + plan.out_at(unit, i) + b.out, reducer.tap(s));
+                        store_narrowed(static_cast<uint8_t*>(plan.call.taps) + at, tap);
                     }
-                    continue;
                 }
-            }
-            const auto s = row.template reduce<K, Row::traits.passes>(reducer, b);
-            store(out + b.out, reducer.result(s));
+            });
         }
         if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
         if (save && !plan.whole_rows) write_taps<T>(plan, taps.data(), unit, i);

@@ -53,33 +53,33 @@ HD V scaled(V y, V shifted, V n) {
     return y * power_of_two<V>(half) * power_of_two<V>(exponent - half);
 }
 
-// x = n ln(2) + r with |r| <= ln(2) / 2, and p = e^r - 1.
+// x = n ln(2) + r with |r| <= ln(2) / 2; e^r = 1 + r + r^2 series.
 template <class V>
 struct Exponent {
-    V shifted, n, p;
+    V shifted, n, r, series;
     HD explicit Exponent(V x) {
         using F = Format<Number<V>>;
-        // In this order of the operands a NaN stays.
-        const V bounded = lesser(splat<V>(F::largest), greater(splat<V>(F::smallest), x));
+        const V bounded = greater(splat<V>(F::smallest), x);  // in this order of the operands a NaN stays
         shifted = bounded * splat<V>(1.4426950408889634) + splat<V>(F::rounder);
         n = shifted - splat<V>(F::rounder);
-        const V r = (bounded - n * splat<V>(F::ln2_high)) - n * splat<V>(F::ln2_low);
+        r = (bounded - n * splat<V>(F::ln2_high)) - n * splat<V>(F::ln2_low);
         constexpr int terms = sizeof(F::e) / sizeof(double);
-        V series = splat<V>(F::e[terms - 1]);
+        series = splat<V>(F::e[terms - 1]);
 #pragma GCC unroll 16
         for (int k = terms - 2; k >= 0; k--) series = r * series + splat<V>(F::e[k]);
-        p = r + r * r * series;
     }
     HD V times_power(V y) const { return scaled<V>(y, shifted, n); }
 };
 
+// e^x for x up to about the logarithm of the largest number.
 template <class V>
 HD V exponential(V x) {
 #ifdef __CUDA_ARCH__
     return exp(x);  // the device's own is as exact, and quicker
 #else
     const Exponent<V> e(x);
-    return e.times_power(splat<V>(1) + e.p);
+    const V one = splat<V>(1);
+    return e.times_power(one + e.r * (one + e.r * e.series));
 #endif
 }
 
@@ -91,7 +91,7 @@ HD V exponential_less_one(V x) {
 #else
     const Exponent<V> e(x);
     const V power = e.times_power(splat<V>(1));
-    return power * e.p + (power - splat<V>(1));
+    return power * (e.r + e.r * e.r * e.series) + (power - splat<V>(1));
 #endif
 }
 
@@ -134,7 +134,8 @@ HD V logarithm(V x) {
 // t^p for t >= 0 and p > 0.
 template <class V>
 HD V power(V t, V p) {
-    return t == splat<V>(0) ? splat<V>(0) : exponential<V>(p * logarithm<V>(t));
+    const V x = lesser(splat<V>(Format<Number<V>>::largest), p * logarithm<V>(t));
+    return t == splat<V>(0) ? splat<V>(0) : exponential<V>(x);
 }
 
 // log(1 + u) for -1 < u <= 0, of which 1 + u is a normal number, NaN below: as above, with m - 1 = (u + 1 - 2^e) / 2^e,

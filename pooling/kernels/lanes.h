@@ -158,6 +158,16 @@ HD V root(V x) {
 // Whether some lane's mask is set.
 HD bool any(bool mask) { return mask; }
 
+// Whether a lane of a is not what b's is; a NaN never is.
+template <class V>
+HD bool any_other(V a, V b) {
+    return any(a != b);
+}
+#if defined(__AVX512F__) && !defined(__CUDACC__)  // where GCC would make vectors of masks
+HD bool any_other(FloatLanes a, FloatLanes b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
+HD bool any_other(DoubleLanes a, DoubleLanes b) { return _mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ) != 0; }
+#endif
+
 // Towards 0.
 HD int32_t truncated(float x) { return static_cast<int32_t>(x); }
 HD int64_t truncated(double x) { return static_cast<int64_t>(x); }
@@ -217,6 +227,15 @@ HD void store_narrowed(uint8_t* to, Int32Lanes v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(reinterpret_cast<__m512i>(v)));
 }
 #endif
+
+// Every other one of two vectors' numbers.
+template <class V, class T>
+HD V load_every_other(const T* from) {
+    constexpr int L = Lanes<V>::count;
+    Int<V> even;
+    for (int k = 0; k < L; k++) even[k] = 2 * k;
+    return __builtin_shuffle(load<V>(from), load<V>(from + L), even);
+}
 
 // a0 b0 a1 b1 ...
 template <class V, class T>

@@ -17,7 +17,7 @@ struct Lp : Weighted<Lp<V>, V> {
         V unit, total, logs;
     };
     bool cubic;  // p is 3, which GeM and many others use
-    HD explicit Lp(const Given<V>& given) : p(given.parameter), count(given.count), cubic(!any(p != splat<V>(3))) {}
+    HD explicit Lp(const Given<V>& given) : p(given.parameter), count(given.count), cubic(!any_other(p, splat<V>(3))) {}
     HD State init() const { return {splat<V>(0), splat<V>(0), splat<V>(0)}; }
     HD V unit(const State& s) const {
         return (s.unit > splat<V>(0)) & (s.unit < splat<V>(INFINITY)) ? s.unit : splat<V>(1);
@@ -86,10 +86,14 @@ struct Root2 {
     HD static V filler() { return splat<V>(0); }
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {
-        V total = x[0] * x[0], sizes = absolute<V>(x[0]);
-        for (int k = 1; k < N; k++) total = total + x[k] * x[k], sizes = sizes + absolute<V>(x[k]);
+        V total = x[0] * x[0];
+        for (int k = 1; k < N; k++) total = total + x[k] * x[k];
         const V least = splat<V>(Format<Number<V>>::normal * 1e10), most = splat<V>(1 / (Format<Number<V>>::normal * 1e10));
-        if (any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)))) return false;
+        if (any_other(total, lesser(greater(total, least), most))) {
+            V sizes = absolute<V>(x[0]);
+            for (int k = 1; k < N; k++) sizes = sizes + absolute<V>(x[k]);
+            if (any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)))) return false;
+        }
         s = {splat<V>(1), total};
         return true;
     }

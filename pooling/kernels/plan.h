@@ -1,9 +1,12 @@
 // How the CPU driver walks a tensor: units, staged rows and blocks of lanes.
 //
 // A *unit* is a stack of rows that is reduced by itself: one (n, c) plane in NCHW, one image's group of channels in NHWC.
-// A row is *staged* in a buffer where every tap of a *block* of outputs is one unit-stride load:
-//   NCHW: a block is a run of output columns; the row is de-interleaved into one buffer per column phase (w mod sw).
-//   NHWC: a block is one output column's run of channels; the row is as it lies in memory, often in place.
+// Each tap of a *block* of outputs is loaded at once:
+//   NCHW: a block is a run of output columns. At stride 1 and 2 a tap is a run of columns or every other one of it; at
+//   longer strides the row is de-interleaved into one buffer per column phase (w mod sw) first.
+//   NHWC: a block is one output column's run of channels.
+// A row is read in place where it can be, otherwise *staged* in a buffer: another type, a filter's continued border, a
+// row at the tensor's end.
 // Borders shorten a block's taps; only where they cut through a block of columns ("ragged") are lanes masked.
 #pragma once
 
@@ -32,9 +35,9 @@ template <class T>
 using Buffer = std::vector<T, Aligned<T>>;
 
 struct Block {
-    int64_t x, d, out;          // offsets: into a row of x, into a staged row, into an output row
+    int64_t x, out;             // offsets: into a row of x, into an output row
     int64_t channel;            // first channel, from the unit's first; 0 in NCHW
-    const int64_t *x_tap, *d_tap;  // each column tap's offset from there
+    const int64_t* x_tap;       // each column tap's offset from there
     int64_t column;             // of the first lane
     int begin, end;             // column taps
     int columns;                // members among them where all lanes agree, otherwise -1
@@ -44,7 +47,7 @@ struct Block {
     bool is_ragged(int t) const { return ragged >> std::min(t, 63) & 1; }
 };
 
-// A position outside the row that a filter sees: its place in the staged row, and the column that it stands for.
+// A position outside the row that a filter sees: its place in a row of x, and the column that it stands for.
 struct Margin {
     int64_t at, column;
 };
@@ -62,13 +65,17 @@ struct Plan {
 
     const Call& call;
     Window w;
-    bool in_place;              // rows of x need no staging
+    bool in_place;              // NHWC: rows are used as they lie in memory
     bool whole_rows;            // a row of outputs and of taps lies in memory as in a buffer
     bool out_in_place;          // and outputs are of type T: they need no buffer
     int64_t group, groups, units;
     int64_t pixel;              // numbers per pixel in a staged row (NHWC)
     int64_t phase, first;       // NCHW: numbers per phase; index of column 0 in its phase
-    int64_t row, out_row;       // numbers in a staged row, in an output row
+    int64_t row, out_row;       // numbers in a row by phases (NCHW) or by pixels, in an output row
+    int64_t step = 1;           // in a row of x, from one lane's member to the next one's: 1 or 2
+    int64_t before = 0, behind; // what lies in a staged row of x before column 0 and from there on
+    int64_t numbers;            // of x
+    bool plain = false;         // NCHW: rows of x need nothing done to them
     std::vector<Block> blocks;
     Buffer<T> counts;      // for each block, the members of its lanes' columns
     std::vector<Margin> margins;
@@ -81,6 +88,7 @@ struct Plan {
     Buffer<Int<T>> masks;                      // for each block and tap, the lanes that have it
 
     explicit Plan(const Call& c) : call(c), w(c.window) {
+        numbers = w.N * w.C * w.H * w.W;
         w.channels_last ? plan_channels() : plan_columns();
         out_in_place = wide() && whole_rows;
         for (int64_t i = 0; i < w.oh; i++) {
@@ -99,11 +107,15 @@ struct Plan {
         if (call.divisor == Divisor::Fixed) return 1;
         return static_cast<T>(w.counted_rows(i, call.divisor == Divisor::Padded));
     }
-    // Where a column lies in a staged NCHW row.
+    // Where a column lies in an NCHW row by phases, and in a row of x.
     int64_t place(int64_t column) const {
         const int64_t q = floor_div(column, w.sw);
         return (column - q * w.sw) * phase + q + first;
     }
+    bool by_phases() const { return w.sw > 2; }
+    int64_t x_place(int64_t column) const { return by_phases() ? place(column) : column; }
+    // Whether a row of x that begins at this number can be read in place: loads that go beyond it stay within x.
+    bool readable(int64_t at) const { return w.channels_last ? in_place : plain && at >= before && at + behind <= numbers; }
 
     static int64_t whole_lanes(int64_t numbers) { return ceil_div(numbers, L) * L; }
     // By how many places tap t looks past an output's own, within its phase.
@@ -127,11 +139,13 @@ struct Plan {
         first = whole_lanes(-floor_div(-w.pw, w.sw));
         phase = first + whole_lanes(std::max(out_row + floor_div(far, w.sw), floor_div(w.W - 1, w.sw) + 1)) + L;
         row = phase * w.sw;
+        step = w.sw == 2 ? 2 : 1;
+        behind = by_phases() ? row : w.W;
         in_place = false;
         whole_rows = w.ow >= L;
         phase_taps.resize(w.sw);
         for (int64_t t = 0; t < w.kw; t++) {
-            offsets.push_back(place(t * w.dw - w.pw));
+            offsets.push_back(x_place(t * w.dw - w.pw));
             phase_taps[t * w.dw - w.pw - column_shift(t) * w.sw].push_back(static_cast<int>(t));
             tap_begin.push_back(std::max<int64_t>(0, ceil_div(w.pw - t * w.dw, w.sw)));
             tap_end.push_back(ceil_div(w.W + w.pw - t * w.dw, w.sw));
@@ -140,20 +154,24 @@ struct Plan {
             for (int64_t j = 0; j < w.ow; j++) {
                 const int64_t column = w.column_start(j) + t * w.dw;
                 if (column < 0 || column >= w.W) {
-                    margins.push_back({place(column), continued(column, w.W, w.border)});
+                    margins.push_back({x_place(column), continued(column, w.W, w.border)});
                 }
             }
         }
         const auto by_place = [](const Margin& a, const Margin& b) { return a.at < b.at; };
         const auto same_place = [](const Margin& a, const Margin& b) { return a.at == b.at; };
+        plain = wide() && !by_phases() && margins.empty();
         std::sort(margins.begin(), margins.end(), by_place);
         margins.erase(std::unique(margins.begin(), margins.end(), same_place), margins.end());
         for (int64_t at = 0; at < w.ow; at += L) {
             const int64_t j = std::max<int64_t>(0, std::min(at, w.ow - L)), last = std::min(j + L, w.ow);  // the last ends with the row
-            Block b{j, j, j, 0, offsets.data(), offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, j + L > w.ow};
+            Block b{by_phases() ? j : j * w.sw, j, 0, offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, j + L > w.ow};
             while (b.begin < b.end && (tap_begin[b.begin] >= last || tap_end[b.begin] <= j)) b.begin++;
             while (b.end > b.begin && (tap_begin[b.end - 1] >= last || tap_end[b.end - 1] <= j)) b.end--;
-            for (int t = b.begin; t < b.end; t++) b.ragged |= uint64_t{tap_begin[t] > j || tap_end[t] < last} << std::min(t, 63);
+            for (int t = b.begin; t < b.end; t++) {
+                b.ragged |= uint64_t{tap_begin[t] > j || tap_end[t] < last} << std::min(t, 63);
+                before = std::max(before, -b.x - offsets[t]), behind = std::max(behind, b.x + offsets[t] + step * L);
+            }
             b.columns = b.ragged ? -1 : b.end - b.begin;
             for (int64_t t = 0; t < w.kw; t++) {
                 for (int64_t k = j; k < j + L; k++) masks.push_back(k < last && k >= tap_begin[t] && k < tap_end[t] ? -1 : 0);
@@ -171,21 +189,22 @@ struct Plan {
         phase = first = 0;
         row = w.W * pixel;
         out_row = w.ow * pixel;
+        behind = row;
         in_place = wide() && w.C % L == 0;
         whole_rows = pixel == w.C;
         const int64_t x_pixel = in_place ? w.C : pixel;
-        offsets.resize(2 * w.kw * w.ow);
+        offsets.resize(w.kw * w.ow);
         for (int64_t j = 0; j < w.ow; j++) {
             const Span s = w.border == Border::Skip ? w.columns(j) : Span{0, static_cast<int>(w.kw)};
-            int64_t *x_tap = &offsets[2 * w.kw * j], *d_tap = x_tap + w.kw;
+            int64_t* x_tap = &offsets[w.kw * j];
             for (int t = s.begin; t < s.end; t++) {
                 int64_t column = w.column_start(j) + t * w.dw;
                 if (column < 0 || column >= w.W) column = continued(column, w.W, w.border);
-                x_tap[t] = column * x_pixel, d_tap[t] = column * pixel;
+                x_tap[t] = column * x_pixel;
             }
             const T count = counted_columns(j);
             for (int64_t c = 0; c < pixel; c += L) {
-                blocks.push_back({c, c, j * pixel + c, c, x_tap, d_tap, j, s.begin, s.end, s.end - s.begin, 0, false});
+                blocks.push_back({c, j * pixel + c, c, x_tap, j, s.begin, s.end, s.end - s.begin, 0, false});
                 counts.insert(counts.end(), L, count);
             }
         }

@@ -78,12 +78,13 @@ struct Extreme {
         s.best = taken ? x : s.best;
         s.tap = taken ? splat_int<V>(tap) : s.tap;
     }
-    // No sum is a number where a member is a NaN; that is all that a comparison for each member would find.
+    // Leaves NaN and infinity to `add`: then this sum is NaN.
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {
         V best = x[0], sum = x[0];
         for (int k = 1; k < N; k++) best = largest ? greater(x[k], best) : lesser(x[k], best), sum = sum + x[k];
-        if (any((sum != sum) | (best == filler()))) return false;
+        const V finite = sum + best * splat<V>(0);
+        if (any_other(finite, finite)) return false;
         I tap = splat_int<V>(N - 1);
         for (int k = N - 2; k >= 0; k--) tap = x[k] == best ? splat_int<V>(k) : tap;
         s = {best, tap};

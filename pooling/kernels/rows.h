@@ -28,26 +28,31 @@ class RowRing {
         : plan_(plan), source_(source), rows(plan.w.kh) {
         if (source == nullptr) return;
         while (slots_ < plan.w.row_reach()) slots_ *= 2;
-        if (!plan.in_place) buffer_.resize(slots_ * plan.row), held_.resize(slots_);
-        if (!plan.wide()) spare_.resize(plan.w.W);
+        if (plan.in_place) return;
+        buffer_.resize(slots_ * (plan.before + plan.behind)), spare_.resize(plan.w.W), held_.resize(slots_);
         forget();
     }
     void forget() { std::fill(held_.begin(), held_.end(), std::numeric_limits<int64_t>::min()); }
     // rows[r] for r in span: row r of the windows of output row i.
     void fill(const Unit& unit, int64_t i, Span span) {
         if (source_ == nullptr) return;
+        const Window& w = plan_.w;
+        const int64_t start = w.row_start(i), row = plan_.row_at(unit, 1) - unit.x;
         for (int r = span.begin; r < span.end; r++) {
-            const int64_t h = plan_.w.row_start(i) + r * plan_.w.dh;
-            if (plan_.in_place) {
-                rows[r] = staged_row<T>(plan_, source_, unit, h, nullptr, nullptr);
-                continue;
-            }
-            const int64_t slot = h & (slots_ - 1);
-            T* buffer = buffer_.data() + slot * plan_.row;
-            if (held_[slot] != h) staged_row<T>(plan_, source_, unit, h, buffer, spare_.data());
-            held_[slot] = h;
-            rows[r] = buffer;
+            const int64_t wanted = start + r * w.dh;
+            const int64_t h = wanted < 0 || wanted >= w.H ? continued(wanted, w.H, w.border) : wanted;
+            const int64_t at = unit.x + h * row;
+            rows[r] = plan_.readable(at) ? static_cast<const T*>(source_) + at : staged(unit, wanted, h);
         }
+    }
+
+  private:
+    const T* staged(const Unit& unit, int64_t wanted, int64_t h) {
+        const int64_t slot = wanted & (slots_ - 1);
+        T* row = buffer_.data() + slot * (plan_.before + plan_.behind) + plan_.before;
+        if (held_[slot] != wanted) stage_row(plan_, source_, unit, h, row, spare_.data());
+        held_[slot] = wanted;
+        return row;
     }
 };
 
@@ -97,10 +102,12 @@ struct RowOf {
     const T *table = nullptr, *uniforms = nullptr;
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
+    const bool strides;         // by 2, over rows in place
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
+          strides(p.in_place && p.w.sh == 2 && p.w.sw == 2),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -148,90 +155,143 @@ struct RowOf {
         return g;
     }
 
-    template <int pass, bool keep>
-    HD void take(const Red& reducer, State& s, V value, V logit, int tap) const {
-        if constexpr (traits.weighted && keep && pass == 1) {
-            const V w = reducer.weight(value, logit, s);
-            store(weights.data() + tap * L, w);
-            reducer.gather(s, value, w);
-        } else {
-            reducer.template add<pass>(s, value, logit, tap);
-        }
+    // The members at row tap r and column tap t of a block's windows.
+    HD V member(const RowRing<T>& values, const Block& b, int r, int t) const {
+        const T* at = values.rows[r] + b.x + b.x_tap[t];
+        return plan.step == 2 ? load_every_other<V>(at) : load<V>(at);
     }
 
-    // body(r, t, tap) for each tap that some lane has. K: the side of a small square window, whose loops are unrolled
-    // where all taps are there, so that the members stay in registers from pass to pass; otherwise 0.
-    template <int K, class Body>
-    HD void each_tap(const Block& b, Body body) const {
-        if constexpr (K > 0) {
-            if (row_members == K && b.end - b.begin == K) [[likely]] {
-#pragma GCC unroll 4
-                for (int r = 0; r < K; r++) {
-#pragma GCC unroll 4
-                    for (int t = 0; t < K; t++) body(r, t, r * K + t);
+    // A block's windows of any shape: members are loaded whenever they are looked at.
+    struct Windows {
+        const RowOf& row;
+        const Block& b;
+        // body(tap, column tap, value, logit) for each tap that some lane has.
+        template <class Body>
+        HD void each(Body body) const {
+            for (int r = row.span.begin; r < row.span.end; r++) {
+                const int first = r * static_cast<int>(row.plan.w.kw);
+                for (int t = b.begin; t < b.end; t++) {
+                    const V value = row.member(row.x, b, r, t);
+                    body(first + t, t, value, traits.inputs == 2 ? row.member(row.logits, b, r, t) : value);
                 }
-                return;
             }
         }
-        for (int r = span.begin; r < span.end; r++) {
-            const int first = r * static_cast<int>(plan.w.kw);
-            for (int t = b.begin; t < b.end; t++) body(r, t, first + t);
+        HD void keep(int tap, V weight) { store(row.weights.data() + tap * L, weight); }
+        HD V weight(int tap) const { return load<V>(row.weights.data() + tap * L); }
+    };
+    // Whole square windows of side K, which is small: members and weights stay in registers.
+    template <int K>
+    struct Squares {
+        const RowOf& row;
+        const Block& b;
+        V values[K * K], logits[K * K], weights[K * K];
+
+        HD Squares(const RowOf& row, const Block& b) : row(row), b(b) {
+            for_taps([&](int r, int t, int tap) __attribute__((always_inline)) {
+                values[tap] = row.member(row.x, b, r, t);
+                logits[tap] = traits.inputs == 2 ? row.member(row.logits, b, r, t) : values[tap];
+            });
+        }
+        template <class Body>
+        HD void each(Body body) const {
+            for_taps([&](int, int t, int tap) __attribute__((always_inline)) { body(tap, t, values[tap], logits[tap]); });
+        }
+        HD void keep(int tap, V weight) { weights[tap] = weight; }
+        HD V weight(int tap) const { return weights[tap]; }
+
+      private:
+        template <class Body>
+        HD static void for_taps(Body body) {
+#pragma GCC unroll 4
+            for (int r = 0; r < K; r++) {
+#pragma GCC unroll 4
+                for (int t = 0; t < K; t++) body(r, t, r * K + t);
+            }
+        }
+    };
+    // body(windows) for a block; K: the side of small square windows, otherwise 0.
+    template <int K, class Body>
+    HD void with_windows(const Block& b, Body body) const {
+        if constexpr (K > 0) {
+            if (row_members == K && b.end - b.begin == K) [[likely]] {
+                Squares<K> squares(*this, b);
+                return body(squares);
+            }
+        }
+        Windows windows{*this, b};
+        body(windows);
+    }
+
+    // Asks for what the next row's windows are the first to look at, where they have side K and stride 2: pixels in turn
+    // of several rows are no stream to a processor.
+    template <int K>
+    HD void look_ahead(const RowRing<T>& values, const Block& b) const {
+        if constexpr (K > 0) {
+            if (!strides || row_members != K || b.end - b.begin != K) return;
+            for (int r = K - 2; r < K; r++) {
+                for (int t = K - 2; t < K; t++) __builtin_prefetch(values.rows[r] + b.x + b.x_tap[t] + 2 * plan.w.W * plan.w.C);
+            }
         }
     }
 
     // One look at the members of a block's windows. `keep`: the weights are kept.
-    template <int K, bool keep, int pass>
-    HD void one_pass(const Red& reducer, State& s, const Block& b) const {
-        each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
-            V value = load<V>(x.rows[r] + b.x + b.x_tap[t]), logit = value;
-            if constexpr (traits.inputs == 2) logit = load<V>(logits.rows[r] + b.x + b.x_tap[t]);
-            if (!b.is_ragged(t)) [[likely]] {
-                take<pass, keep>(reducer, s, value, logit, tap);
-            } else if constexpr (traits.absent) {
-                value = plan.lanes_with(b, t) ? value : splat<V>(-INFINITY);
-                take<pass, keep>(reducer, s, value, logit, tap);
+    template <bool keep, int pass, class W>
+    HD void one_pass(const Red& reducer, State& s, W& windows) const {
+        const Block& b = windows.b;
+        windows.each([&](int tap, int t, V value, V logit) __attribute__((always_inline)) {
+            const bool ragged = b.is_ragged(t);
+            if constexpr (traits.absent) {
+                if (ragged) [[unlikely]] value = plan.lanes_with(b, t) ? value : splat<V>(-INFINITY);
+                reducer.template add<pass>(s, value, logit, tap);
             } else {
                 State added = s;
-                take<pass, keep>(reducer, added, value, logit, tap);
-                s = chosen(plan.lanes_with(b, t), added, s);
+                if constexpr (traits.weighted && keep && pass == 1) {
+                    const V w = reducer.weight(value, logit, s);
+                    windows.keep(tap, w);
+                    reducer.gather(added, value, w);
+                } else {
+                    reducer.template add<pass>(added, value, logit, tap);
+                }
+                if (ragged) [[unlikely]] added = chosen(plan.lanes_with(b, t), added, s);
+                s = added;
             }
         });
     }
 
-    template <int K, int passes, bool keep = false, int pass = 0>
-    HD void all_passes(const Red& reducer, State& s, const Block& b) const {
+    template <int passes, bool keep, int pass = 0, class W>
+    HD void all_passes(const Red& reducer, State& s, W& windows) const {
         if constexpr (pass < passes) {
-            one_pass<K, keep, pass>(reducer, s, b);
-            all_passes<K, passes, keep, pass + 1>(reducer, s, b);
+            one_pass<keep, pass>(reducer, s, windows);
+            all_passes<passes, keep, pass + 1>(reducer, s, windows);
         }
     }
 
-    // Loads all members of a window of side K and reduces them at once, if the block's windows are whole and the reducer
-    // can.
+    // Reduces all members of small windows at once, if the reducer can.
     template <int K>
-    HD bool at_once(const Red& reducer, State& s, const Block& b) const {
+    HD bool at_once(const Red& reducer, State& s, const Squares<K>& windows) const {
+        const Block& b = windows.b;
         const auto only = [&](int tap, V v) __attribute__((always_inline)) {
             return b.is_ragged(tap % K) ? plan.lanes_with(b, tap % K) ? v : splat<V>(0) : v;
         };
-        if constexpr (requires(const V(&members)[K * K]) { reducer.at_once(s, members, only); }) {
-            if (row_members != K || b.end - b.begin != K) return false;
+        if constexpr (requires { reducer.at_once(s, windows.values, only); }) {
             V members[K * K];
-            each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
-                members[tap] = load<V>(x.rows[r] + b.x + b.x_tap[t]);
-                if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? members[tap] : reducer.filler();
+            windows.each([&](int tap, int t, V value, V) __attribute__((always_inline)) {
+                members[tap] = value;
+                if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? value : reducer.filler();
             });
             return reducer.at_once(s, members, only);
         }
         return false;
     }
+    HD bool at_once(const Red&, State&, const Windows&) const { return false; }
 
-    template <int K, int passes, bool keep = false>
-    HD State reduce(const Red& reducer, const Block& b) const {
+    template <int passes, bool keep, class W>
+    HD State reduce(const Red& reducer, W& windows) const {
         State s = reducer.init();
-        if constexpr (K > 0 && passes == traits.passes) {
-            if (at_once<K>(reducer, s, b)) [[likely]] return s;
+        if constexpr (passes == traits.passes) {
+            if (at_once(reducer, s, windows)) [[likely]] return s;
         }
-        all_passes<K, passes, keep>(reducer, s, b);
+        all_passes<passes, keep>(reducer, s, windows);
         return s;
     }
 };

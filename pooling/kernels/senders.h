@@ -6,7 +6,8 @@
 
 namespace poolzoo {
 
-// Where a sent row is: its first output's number, and of a saved tap; by how much the next tap's row is further on.
+// Where what output row sends is: its first output's number, and of a saved tap; by how much the next tap's row is
+// further on.
 struct Sent {
     int64_t from, taps, step;
 };
@@ -71,7 +72,12 @@ class FromGradients {
 
   protected:
     Row row_;
-    // Stages output row i at `at`: a block's gradients as `make(k, b, g)` has them.
+    // Stages output row i at `at`, as it is.
+    void stage(const Unit& unit, int64_t i, int64_t at) {
+        const T* from = static_cast<const T*>(plan_.call.gradient) + plan_.out_at(unit, i);
+        for (const Block& b : plan_.blocks) store(buffer_.data() + at + b.out, load<V>(from + b.out));
+    }
+    // A block's gradients as `make(k, b, g)` has them.
     template <class Make>
     void stage(const Unit& unit, int64_t i, int64_t at, Make make) {
         gradient_.enter(unit, i);
@@ -81,7 +87,10 @@ class FromGradients {
             store(buffer_.data() + at + b.out, make(k, b, gradient_.block(b)));
         }
     }
-    HD V sent(const Term& t, int64_t k) const { return load<V>(base_ + t.from + k); }
+    HD V gradient(const Term& t, int64_t k) const { return load<V>(base_ + t.from + k); }
+    int64_t from(const Unit& unit, int64_t i, int64_t slot) const {
+        return staged_ ? stage_.place(slot, 1) : plan_.out_at(unit, i);
+    }
 
   public:
     static constexpr int targets = 1;
@@ -89,8 +98,15 @@ class FromGradients {
         : plan_(plan), stage_(plan, slots), staged_(made || !plan.in_place), no_values_(plan, nullptr), gradient_(plan),
           buffer_(staged_ ? slots * stage_.length : 0),
           base_(staged_ ? buffer_.data() : static_cast<const T*>(plan.call.gradient)), row_(plan, no_values_, no_values_) {}
+    int64_t step() const { return 0; }
     int64_t pixel() const { return staged_ ? plan_.pixel : plan_.w.C; }
     int64_t tap_pixel() const { return plan_.in_place ? plan_.w.C : plan_.pixel; }
+    // Asks for what the next output row sends from here.
+    HD void look_ahead(const Term& t, int64_t length) const {
+        if (staged_) return;
+        const T* next = base_ + t.from + plan_.w.ow * plan_.w.C;
+        for (int64_t k = 0; k < length; k += 64 / sizeof(T)) __builtin_prefetch(next + k);
+    }
     void enter_unit(const Unit& unit, int64_t, int64_t) { row_.enter_unit(unit); }
 };
 
@@ -111,18 +127,19 @@ class Shares : public FromGradients<R, T> {
         Base::enter_unit(unit, begin, end);
         given_.table = row_.table;
     }
-    Sent send(const Unit& unit, int64_t i, int64_t slot) {
-        if (!staged_) return {plan_.out_at(unit, i), 0, 0};
+    Sent sent(const Unit& unit, int64_t i, int64_t slot) const { return {this->from(unit, i, slot), 0, 0}; }
+    void send(const Unit& unit, int64_t i, int64_t slot) {
+        if (!staged_) return;
         const int64_t at = stage_.place(slot, 1);
+        if (!divides && plan_.out_in_place) return this->stage(unit, i, at);
         this->stage(unit, i, at, [&](size_t k, const Block& b, V g) {
             if constexpr (divides) g = Red(row_.given(b, k)).prepared(g);
             return g;
         });
-        return {at, 0, 0};
     }
     template <int target>
     HD V part(const Term& t, int64_t k) const {
-        return Red(given_).share(this->sent(t, k), t.tap);
+        return Red(given_).share(this->gradient(t, k), t.tap);
     }
 };
 
@@ -146,7 +163,10 @@ class Taken : public FromGradients<R, T> {
         : Base(plan, slots, to_all), all_(to_all ? slots * stage_.length : 0),
           taps_(plan.in_place ? 0 : slots * stage_.length),
           tap_base_(plan.in_place ? static_cast<const Tap*>(plan.call.taps) : taps_.data()) {}
-    Sent send(const Unit& unit, int64_t i, int64_t slot) {
+    Sent sent(const Unit& unit, int64_t i, int64_t slot) const {
+        return {this->from(unit, i, slot), plan_.in_place ? plan_.out_at(unit, i) : stage_.place(slot, 1), 0};
+    }
+    void send(const Unit& unit, int64_t i, int64_t slot) {
         const Window& w = plan_.w;
         const int64_t start = plan_.out_at(unit, i), at = stage_.place(slot, 1);
         if (!plan_.in_place) {
@@ -154,7 +174,8 @@ class Taken : public FromGradients<R, T> {
             const int64_t runs = w.channels_last ? w.ow : 1, length = w.channels_last ? unit.channels : w.ow;
             for (int64_t k = 0; k < runs; k++) copy_run(taps + k * w.C, length, taps_.data() + at + k * plan_.pixel);
         }
-        if (!staged_) return {start, start, 0};
+        if (!staged_) return;
+        if (!to_all && plan_.out_in_place) return this->stage(unit, i, at);
         this->stage(unit, i, at, [&](size_t k, const Block& b, V g) {
             if constexpr (to_all) {
                 const Red reducer(row_.given(b, k));
@@ -164,11 +185,16 @@ class Taken : public FromGradients<R, T> {
             }
             return g;
         });
-        return {at, plan_.in_place ? start : at, 0};
+    }
+    HD void look_ahead(const Term& t, int64_t length) const {
+        Base::look_ahead(t, length);
+        if (!plan_.in_place) return;
+        const Tap* next = tap_base_ + t.taps + plan_.w.ow * plan_.w.C;
+        for (int64_t k = 0; k < length; k += 64 / sizeof(Tap)) __builtin_prefetch(next + k);
     }
     template <int target>
     HD V part(const Term& t, int64_t k) const {
-        const V otherwise = to_all ? load<V>(all_.data() + t.from + k) : splat<V>(0), taken = this->sent(t, k);
+        const V otherwise = to_all ? load<V>(all_.data() + t.from + k) : splat<V>(0), taken = this->gradient(t, k);
         return widened<I>(tap_base_ + t.taps + k) == splat_int<V>(t.tap) ? taken : otherwise;
     }
 };
@@ -201,9 +227,12 @@ class Parts {
         : plan_(plan), stage_(plan, slots), parts_(slots * plan.w.taps() * stage_.length),
           logit_parts_(targets == 2 ? parts_.size() : 0) {}
     virtual void enter_unit(const Unit& unit, int64_t begin, int64_t end) = 0;
-    virtual Sent send(const Unit& unit, int64_t i, int64_t slot) = 0;
+    virtual void send(const Unit& unit, int64_t i, int64_t slot) = 0;
+    Sent sent(const Unit&, int64_t, int64_t slot) const { return {stage_.place(slot, plan_.w.taps()), 0, stage_.length}; }
+    int64_t step() const { return stage_.length; }
     int64_t pixel() const { return plan_.pixel; }
     int64_t tap_pixel() const { return 0; }
+    HD void look_ahead(const Term&, int64_t) const {}
     template <int target>
     HD V part(const Term& t, int64_t k) const {
         return load<V>((target == 0 ? parts_ : logit_parts_).data() + t.from + k);
@@ -244,7 +273,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
             if (plan_.spans[i].begin == plan_.spans[i].end) send(unit, i, 0), write_slopes(unit, i);
         }
     }
-    Sent send(const Unit& unit, int64_t i, int64_t slot) override {
+    void send(const Unit& unit, int64_t i, int64_t slot) override {
         const Window& w = plan_.w;
         const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
@@ -259,7 +288,6 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         }
         const int64_t owner = w.row_start(i) + row_.span.begin * w.dh;
         if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
-        return {at, 0, step};
     }
 
     // Whether the windows are 2x2 tiles of x: each number of dx has one part, which needs no gathering.
@@ -303,26 +331,29 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     HD void send_block(const Block& b, size_t index, Put put) {
         const auto given = row_.given(b, index);
         const Red reducer(given);
+        row_.template look_ahead<K>(x_, b);
+        if constexpr (traits.inputs == 2) row_.template look_ahead<K>(logits_, b);
         const V g = gradient_.block(b);
-        constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
-        const bool further = learned_ > 0 && most > passes;
-        const auto s = further ? row_.template reduce<K, most, true>(reducer, b) : row_.template reduce<K, passes, true>(reducer, b);
-        if constexpr (traits.learned) {
-            for (int k = 0; k < learned_; k++) {
-                store(slopes_.data() + k * plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
-            }
-        }
         const auto sent = [&](V part) { return b.partial ? plan_.columns_of(b) ? part : splat<V>(0) : part; };
-        row_.template each_tap<K>(b, [&](int r, int t, int tap) __attribute__((always_inline)) {
-            const V value = load<V>(x_.rows[r] + b.x + b.x_tap[t]);
-            if constexpr (traits.inputs == 2) {
-                const V w = load<V>(row_.weights.data() + tap * Row::L);
-                put(tap, sent(g * reducer.slope_by(value, s, w)), sent(g * reducer.logit_slope_by(value, s, w)));
-            } else if constexpr (traits.weighted) {
-                put(tap, sent(g * reducer.slope_by(value, s, load<V>(row_.weights.data() + tap * Row::L))), g);
-            } else {
-                put(tap, sent(g * reducer.slope(value, value, s, tap)), g);
+        row_.template with_windows<K>(b, [&](auto& windows) __attribute__((always_inline)) {
+            constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
+            const bool further = learned_ > 0 && most > passes;
+            const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
+            if constexpr (traits.learned) {
+                for (int k = 0; k < learned_; k++) {
+                    store(slopes_.data() + k * this->plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
+                }
             }
+            windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {
+                if constexpr (!traits.weighted) {
+                    put(tap, sent(g * reducer.slope(value, value, s, tap)), g);
+                } else if constexpr (traits.inputs == 2) {
+                    const V w = windows.weight(tap);
+                    put(tap, sent(g * reducer.slope_by(value, s, w)), sent(g * reducer.logit_slope_by(value, s, w)));
+                } else {
+                    put(tap, sent(g * reducer.slope_by(value, s, windows.weight(tap))), g);
+                }
+            });
         });
     }
     void write_slopes(const Unit& unit, int64_t i) const {

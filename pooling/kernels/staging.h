@@ -49,33 +49,10 @@ inline void write(const T* from, int64_t count, void* to, int64_t at, Dtype dtyp
 // One row of x into one buffer per phase, or back.
 template <class T>
 void split_phases(const Plan<T>& plan, const T* from, T* to) {
-    using V = typename Plan<T>::V;
-    const int64_t W = plan.w.W, s = plan.w.sw, first = plan.first;
-    int64_t m = 0;
-    if (s == 1) {
-        memcpy(to + first, from, W * sizeof(T));
-        return;
-    }
-    if (s == 2) {
-        constexpr int L = Plan<T>::L;
-        Int<V> even, odd;
-        for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1;
-        T *a = to + first, *b = to + plan.phase + first;
-        const auto split = [&](const T* pairs, int64_t at) {
-            const V low = load<V>(pairs), high = load<V>(pairs + L);
-            store(a + at, __builtin_shuffle(low, high, even));
-            store(b + at, __builtin_shuffle(low, high, odd));
-        };
-        for (; 2 * (m + L) <= W; m += L) split(from + 2 * m, m);
-        if (2 * m == W) return;
-        if (W % 2 == 0 && m > 0) return split(from + W - 2 * L, W / 2 - L);
-        T rest[2 * L] = {};
-        copy_run(from + 2 * m, W - 2 * m, rest);
-        return split(rest, m);
-    }
+    const int64_t W = plan.w.W, s = plan.w.sw;
     for (int64_t f = 0; f < s; f++) {
-        T* phase = to + f * plan.phase + first;
-        for (int64_t k = m; k * s + f < W; k++) phase[k] = from[k * s + f];
+        T* phase = to + f * plan.phase + plan.first;
+        for (int64_t k = 0; k * s + f < W; k++) phase[k] = from[k * s + f];
     }
 }
 
@@ -106,27 +83,19 @@ void join_phases(const Plan<T>& plan, const T* from, T* to) {
     }
 }
 
-// Row h of a unit of x (or of the logits); h may lie past the border where the operator is a filter. `spare` is a row.
+// Row h of a unit of x (or of the logits) into `row`, which is where its column 0 goes; `spare` is a row.
 template <class T>
-const T* staged_row(const Plan<T>& plan, const void* x, const Unit& unit, int64_t h, T* buffer, T* spare) {
+void stage_row(const Plan<T>& plan, const void* x, const Unit& unit, int64_t h, T* row, T* spare) {
     const Window& w = plan.w;
-    const int64_t inside = h < 0 || h >= w.H ? continued(h, w.H, w.border) : h;
-    const int64_t at = plan.row_at(unit, inside);
-    if (plan.in_place) return static_cast<const T*>(x) + at;
+    const int64_t at = plan.row_at(unit, h);
     if (w.channels_last) {
-        for (int64_t k = 0; k < w.W; k++) {
-            read(x, at + k * w.C, unit.channels, buffer + k * plan.pixel, plan.call.dtype);
-        }
-        return buffer;
+        for (int64_t k = 0; k < w.W; k++) read(x, at + k * w.C, unit.channels, row + k * plan.pixel, plan.call.dtype);
+        return;
     }
-    const T* source = static_cast<const T*>(x) + at;
-    if (!plan.wide()) {
-        read(x, at, w.W, spare, plan.call.dtype);
-        source = spare;
-    }
-    split_phases(plan, source, buffer);
-    for (const Margin& m : plan.margins) buffer[m.at] = source[m.column];
-    return buffer;
+    T* whole = plan.by_phases() ? spare : row;
+    read(x, at, w.W, whole, plan.call.dtype);
+    if (plan.by_phases()) split_phases(plan, whole, row);
+    for (const Margin& m : plan.margins) row[m.at] = whole[m.column];
 }
 
 // Writes a finished row of dx.
