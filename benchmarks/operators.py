@@ -22,7 +22,7 @@ from torch import Tensor
 import pooling
 from benchmarks.alternatives import PROGRAMS
 from benchmarks.subjects import BACKWARD, FORWARD, SUBJECTS, WINDOWS, add_plugins, bound
-from benchmarks.timing import RESULTS, Call, device_time, environment_name, keep_freed_memory, repeated, wall_time
+from benchmarks.timing import RESULTS, Call, device_time, environment_name, interleaved, keep_freed_memory, repeated, wall_time
 from pooling.dispatch import NATIVE_OPERATORS
 from pooling.kernels import native
 
@@ -188,7 +188,7 @@ class Benchmark:
             calls = {"native": case.call(case.native), "copy": lambda: buffer.copy_(source)}
             if found is not None:
                 calls["alternative"] = case.call(found[1])
-            seconds = repeated(calls, self.rounds, self.clock)
+            seconds = interleaved(calls, self.rounds, self.clock)
         its_bytes, keeps = saved(case, case.native) if case.mode == BACKWARD else (0, False)
         copies = median_ratio(seconds, "native", "copy")
         bounded = case.x.device.type == "cpu" and case.x.shape == SHAPES["cpu"]
@@ -242,7 +242,7 @@ class Benchmark:
         hopeless |= {name for name in calls if name.endswith(COMPILED) and once[name] > 2 * min(once.values())}
         near = {name: call for name, call in calls.items() if once[name] < 1.5 * min(once.values())}
         if len(near) > 1:
-            once = {name: median(times) for name, times in repeated(near, 3, self.clock).items()}
+            once = {name: median(times) for name, times in interleaved(near, 5, self.clock).items()}
         best = min(near, key=lambda name: once[name])
         return best, programs[best]
 
@@ -335,7 +335,7 @@ def forms_of(operator: str) -> list[str]:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.operators", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--operators", metavar="NAME,...", help="all by default")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each cell, of which the median counts")
+    parser.add_argument("--rounds", type=int, default=25, help="rounds of each cell, of which the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=list(SHAPES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", help="NxCxHxW, H and W even; 32x64x56x56, on a GPU 64x64x112x112, by default")

@@ -13,7 +13,8 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     RowRing<T> x(plan, plan.call.x), logits(plan, plan.call.logits);
     Row row(plan, x, logits);
     Buffer<T> buffer(plan.out_row);
-    const bool save = Row::traits.indexed && plan.call.taps != nullptr;
+    void* const saved = plan.call.taps;
+    const bool save = Row::traits.indexed && saved != nullptr, whole_rows = plan.whole_rows, wide_taps = plan.call.wide_taps;
     Buffer<Int<T>> taps(save && !plan.whole_rows ? plan.out_row : 0);
     Unit unit = plan.unit(begin / plan.w.oh);
     int64_t i = begin % plan.w.oh;
@@ -26,29 +27,25 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
         row.enter_row(unit, i);
         row.draw(unit, i);
         T* out = plan.out_in_place ? static_cast<T*>(plan.call.y) + plan.out_at(unit, i) : buffer.data();
-        for (size_t k = 0; k < plan.blocks.size(); k++) {
-            const Block& b = plan.blocks[k];
-            row.template look_ahead<K>(x, b);
-            if constexpr (Row::traits.inputs == 2) row.template look_ahead<K>(logits, b);
-            const auto given = row.given(b, k);
+        const int64_t first = plan.out_at(unit, i);
+        row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+            const Block& b = windows.b;
+            const auto given = row.given(b);
             const typename Row::Red reducer(given);
-            row.template with_windows<K>(b, [&](auto& windows) __attribute__((always_inline)) {
-                const auto state = row.template reduce<Row::traits.passes, false>(reducer, windows);
-                store(out + b.out, reducer.result(state));
-                if constexpr (Row::traits.indexed) {
-                    if (!save) return;
-                    const Int<V> tap = reducer.tap(state);
-                    const int64_t at = plan.out_at(unit, i) + b.out;
-                    if (!plan.whole_rows) {
-                        store(taps.data() + b.out, tap);
-                    } else if (plan.call.wide_taps) {
-                        store_narrowed(static_cast<int32_t*>(plan.call.taps) + at, tap);
-                    } else {
-                        store_narrowed(static_cast<uint8_t*>(plan.call.taps) + at, tap);
-                    }
+            const auto state = row.template reduce<Row::traits.passes, false>(reducer, windows);
+            store(out + b.out, reducer.result(state));
+            if constexpr (Row::traits.indexed) {
+                if (!save) return;
+                const Int<V> tap = reducer.tap(state);
+                if (!whole_rows) {
+                    store(taps.data() + b.out, tap);
+                } else if (wide_taps) {
+                    store_narrowed(static_cast<int32_t*>(saved) + first + b.out, tap);
+                } else {
+                    store_narrowed(static_cast<uint8_t*>(saved) + first + b.out, tap);
                 }
-            });
-        }
+            }
+        });
         if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
         if (save && !plan.whole_rows) write_taps<T>(plan, taps.data(), unit, i);
     }

@@ -228,10 +228,11 @@ HD void store_narrowed(uint8_t* to, Int32Lanes v) {
 }
 #endif
 
-// Every other one of two vectors' numbers.
-template <class V, class T>
-HD V load_every_other(const T* from) {
+// A number for each lane, `step` (1 or 2) apart.
+template <class V, int step, class T>
+HD V load_stepping(const T* from) {
     constexpr int L = Lanes<V>::count;
+    if constexpr (step == 1) return load<V>(from);
     Int<V> even;
     for (int k = 0; k < L; k++) even[k] = 2 * k;
     return __builtin_shuffle(load<V>(from), load<V>(from + L), even);

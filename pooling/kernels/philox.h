@@ -42,6 +42,7 @@ HD float uniform(uint64_t seed, int64_t index) {
 // Eight or more blocks at a time: one vector holds a 32-bit word of several blocks, each in 64 bits.
 struct PhiloxLanes {
     typedef uint64_t Words __attribute__((vector_size(kVectorBytes)));
+    typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
     static constexpr int count = kVectorBytes / 8, chains = 4;
     static constexpr int numbers = 4 * count * chains;
 
@@ -78,13 +79,19 @@ struct PhiloxLanes {
             k1 += 0xBB67AE85;
         }
         for (int m = 0; m < chains; m++) {
-            uint32_t words[4][count];
+            // A block's four words one after the other: two and two of them, then these by turns.
+            const Words low = (c0[m] & 0xFFFFFFFF) | c1[m] << 32, high = (c2[m] & 0xFFFFFFFF) | c3[m] << 32;
+            Words first, second;
             for (int k = 0; k < count; k++) {
-                words[0][k] = static_cast<uint32_t>(c0[m][k]), words[1][k] = static_cast<uint32_t>(c1[m][k]);
-                words[2][k] = static_cast<uint32_t>(c2[m][k]), words[3][k] = static_cast<uint32_t>(c3[m][k]);
+                first[k] = k / 2 + (k % 2) * count, second[k] = count / 2 + k / 2 + (k % 2) * count;
             }
-            for (int k = 0; k < 4 * count; k++) out[m * 4 * count + k] = uniform_from_bits(words[k % 4][k / 4]);
+            store_uniform(__builtin_shuffle(low, high, first), out + m * 4 * count);
+            store_uniform(__builtin_shuffle(low, high, second), out + m * 4 * count + 2 * count);
         }
+    }
+    HD static void store_uniform(Words bits, float* to) {
+        const Int32Lanes high = reinterpret_cast<Int32Lanes>(reinterpret_cast<Bits>(bits) >> 8);
+        store(to, __builtin_convertvector(high, FloatLanes) * splat<FloatLanes>(5.9604644775390625e-8));
     }
 };
 

@@ -47,6 +47,11 @@ struct Block {
     bool is_ragged(int t) const { return ragged >> std::min(t, 63) & 1; }
 };
 
+// Blocks whose windows have the same column taps, at the same distances: NHWC, one pixel's; NCHW, nearly all of a row's.
+struct Stretch {
+    const Block *begin, *end;
+};
+
 // A position outside the row that a filter sees: its place in a row of x, and the column that it stands for.
 struct Margin {
     int64_t at, column;
@@ -77,6 +82,7 @@ struct Plan {
     int64_t numbers;            // of x
     bool plain = false;         // NCHW: rows of x need nothing done to them
     std::vector<Block> blocks;
+    std::vector<Stretch> stretches;
     Buffer<T> counts;      // for each block, the members of its lanes' columns
     std::vector<Margin> margins;
     std::vector<int64_t> offsets;
@@ -91,6 +97,12 @@ struct Plan {
         numbers = w.N * w.C * w.H * w.W;
         w.channels_last ? plan_channels() : plan_columns();
         out_in_place = wide() && whole_rows;
+        for (const Block& b : blocks) {
+            const bool same = !stretches.empty() && b.x_tap == stretches.back().begin->x_tap && b.begin == stretches.back().begin->begin &&
+                              b.end == stretches.back().begin->end;
+            if (!same) stretches.push_back({&b, &b});
+            stretches.back().end = &b + 1;
+        }
         for (int64_t i = 0; i < w.oh; i++) {
             spans.push_back(w.border == Border::Skip ? w.rows(i) : Span{0, static_cast<int>(w.kh)});
             row_counts.push_back(counted_rows(i));
@@ -120,8 +132,9 @@ struct Plan {
     static int64_t whole_lanes(int64_t numbers) { return ceil_div(numbers, L) * L; }
     // By how many places tap t looks past an output's own, within its phase.
     int64_t column_shift(int64_t t) const { return floor_div(t * w.dw - w.pw, w.sw); }
+    int64_t index(const Block& b) const { return &b - blocks.data(); }
     // The lanes of a ragged block that have column tap t.
-    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + ((&b - blocks.data()) * w.kw + t) * L); }
+    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (index(b) * w.kw + t) * L); }
 
     // Those that are outputs at all.
     Int<V> columns_of(const Block& b) const {

@@ -103,11 +103,12 @@ struct RowOf {
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
     const bool strides;         // by 2, over rows in place
+    const int64_t next_row;     // of outputs: how much further on it looks
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
-          strides(p.in_place && p.w.sh == 2 && p.w.sw == 2),
+          strides(p.in_place && p.w.sh == 2 && p.w.sw == 2), next_row(p.w.sh * p.w.W * p.w.C),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -140,11 +141,11 @@ struct RowOf {
     }
     void draw(const Unit& unit, int64_t i) { uniforms = random.row(unit, i); }
 
-    HD Given<V> given(const Block& b, size_t index) const {
+    HD Given<V> given(const Block& b) const {
         Given<V> g;
         g.parameter = load<V>(parameter.data() + b.channel);
         g.uniform = uniforms != nullptr ? load<V>(uniforms + b.out) : V{};
-        g.count = load<V>(plan.counts.data() + index * L) * (V{} + row_count);
+        g.count = load<V>(plan.counts.data() + plan.index(b) * L) * (V{} + row_count);
         g.table_step = plan.w.channels_last ? plan.call.table_step : 0;
         const int64_t channel = std::min(b.channel, channels - 1);  // lanes past the last channel use its table
         g.table = table + channel * g.table_step;
@@ -155,10 +156,10 @@ struct RowOf {
         return g;
     }
 
-    // The members at row tap r and column tap t of a block's windows.
-    HD V member(const RowRing<T>& values, const Block& b, int r, int t) const {
-        const T* at = values.rows[r] + b.x + b.x_tap[t];
-        return plan.step == 2 ? load_every_other<V>(at) : load<V>(at);
+    // Where a block's members at row tap r and column tap t begin, and they.
+    HD static const T* at(const RowRing<T>& values, const Block& b, int r, int t) { return values.rows[r] + b.x_tap[t]; }
+    HD V members(const T* at, const Block& b) const {
+        return plan.step == 2 ? load_stepping<V, 2>(at + b.x) : load_stepping<V, 1>(at + b.x);
     }
 
     // A block's windows of any shape: members are loaded whenever they are looked at.
@@ -171,8 +172,8 @@ struct RowOf {
             for (int r = row.span.begin; r < row.span.end; r++) {
                 const int first = r * static_cast<int>(row.plan.w.kw);
                 for (int t = b.begin; t < b.end; t++) {
-                    const V value = row.member(row.x, b, r, t);
-                    body(first + t, t, value, traits.inputs == 2 ? row.member(row.logits, b, r, t) : value);
+                    const V value = row.members(at(row.x, b, r, t), b);
+                    body(first + t, t, value, traits.inputs == 2 ? row.members(at(row.logits, b, r, t), b) : value);
                 }
             }
         }
@@ -182,55 +183,66 @@ struct RowOf {
     // Whole square windows of side K, which is small: members and weights stay in registers.
     template <int K>
     struct Squares {
-        const RowOf& row;
         const Block& b;
         V values[K * K], logits[K * K], weights[K * K];
 
-        HD Squares(const RowOf& row, const Block& b) : row(row), b(b) {
-            for_taps([&](int r, int t, int tap) __attribute__((always_inline)) {
-                values[tap] = row.member(row.x, b, r, t);
-                logits[tap] = traits.inputs == 2 ? row.member(row.logits, b, r, t) : values[tap];
-            });
-        }
         template <class Body>
         HD void each(Body body) const {
-            for_taps([&](int, int t, int tap) __attribute__((always_inline)) { body(tap, t, values[tap], logits[tap]); });
+            for_taps<K>([&](int, int t, int tap) __attribute__((always_inline)) { body(tap, t, values[tap], logits[tap]); });
         }
         HD void keep(int tap, V weight) { weights[tap] = weight; }
         HD V weight(int tap) const { return weights[tap]; }
-
-      private:
-        template <class Body>
-        HD static void for_taps(Body body) {
-#pragma GCC unroll 4
-            for (int r = 0; r < K; r++) {
-#pragma GCC unroll 4
-                for (int t = 0; t < K; t++) body(r, t, r * K + t);
-            }
-        }
     };
-    // body(windows) for a block; K: the side of small square windows, otherwise 0.
     template <int K, class Body>
-    HD void with_windows(const Block& b, Body body) const {
-        if constexpr (K > 0) {
-            if (row_members == K && b.end - b.begin == K) [[likely]] {
-                Squares<K> squares(*this, b);
-                return body(squares);
-            }
+    HD static void for_taps(Body body) {
+#pragma GCC unroll 4
+        for (int r = 0; r < K; r++) {
+#pragma GCC unroll 4
+            for (int t = 0; t < K; t++) body(r, t, r * K + t);
         }
-        Windows windows{*this, b};
-        body(windows);
     }
 
-    // Asks for what the next row's windows are the first to look at, where they have side K and stride 2: pixels in turn
-    // of several rows are no stream to a processor.
-    template <int K>
-    HD void look_ahead(const RowRing<T>& values, const Block& b) const {
-        if constexpr (K > 0) {
-            if (!strides || row_members != K || b.end - b.begin != K) return;
-            for (int r = K - 2; r < K; r++) {
-                for (int t = K - 2; t < K; t++) __builtin_prefetch(values.rows[r] + b.x + b.x_tap[t] + 2 * plan.w.W * plan.w.C);
+    // body(windows) for each block of the row. K: the side of small square windows, otherwise 0.
+    template <int K, class Body>
+    HD void each_block(Body body) const {
+        for (const Stretch& stretch : plan.stretches) {
+            if (K > 0 && row_members == K && stretch.begin->end - stretch.begin->begin == K) [[likely]] {
+                each_square<K>(stretch, body);
+            } else {
+                for (const Block* b = stretch.begin; b < stretch.end; b++) {
+                    Windows windows{*this, *b};
+                    body(windows);
+                }
             }
+        }
+    }
+    template <int K, class Body>
+    HD void each_square(const Stretch& stretch, Body body) const {
+        if constexpr (K > 0) {
+            const T *values[K * K], *weights[K * K];
+            for_taps<K>([&](int r, int t, int tap) __attribute__((always_inline)) {
+                values[tap] = at(x, *stretch.begin, r, t);
+                if constexpr (traits.inputs == 2) weights[tap] = at(logits, *stretch.begin, r, t);
+            });
+            for (const Block* b = stretch.begin; b < stretch.end; b++) {
+                Squares<K> squares{*b};
+                for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
+                    squares.values[tap] = members(values[tap], *b);
+                    squares.logits[tap] = traits.inputs == 2 ? members(weights[tap], *b) : squares.values[tap];
+                });
+                look_ahead<K>(values, *b);
+                if constexpr (traits.inputs == 2) look_ahead<K>(weights, *b);
+                body(squares);
+            }
+        }
+    }
+    // Asks for what the next row's windows of side K are the first to look at, at stride 2: pixels in turn of several rows
+    // are no stream to a processor.
+    template <int K>
+    HD void look_ahead(const T* const* at, const Block& b) const {
+        if (!strides) return;
+        for (int r = K - 2; r < K; r++) {
+            for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + next_row);
         }
     }
 
@@ -275,10 +287,12 @@ struct RowOf {
         };
         if constexpr (requires { reducer.at_once(s, windows.values, only); }) {
             V members[K * K];
-            windows.each([&](int tap, int t, V value, V) __attribute__((always_inline)) {
-                members[tap] = value;
-                if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? value : reducer.filler();
-            });
+            windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) { members[tap] = value; });
+            if (b.ragged != 0) {
+                windows.each([&](int tap, int t, V value, V) __attribute__((always_inline)) {
+                    if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? value : reducer.filler();
+                });
+            }
             return reducer.at_once(s, members, only);
         }
         return false;

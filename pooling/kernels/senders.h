@@ -77,15 +77,12 @@ class FromGradients {
         const T* from = static_cast<const T*>(plan_.call.gradient) + plan_.out_at(unit, i);
         for (const Block& b : plan_.blocks) store(buffer_.data() + at + b.out, load<V>(from + b.out));
     }
-    // A block's gradients as `make(k, b, g)` has them.
+    // A block's gradients as `make(b, g)` has them.
     template <class Make>
     void stage(const Unit& unit, int64_t i, int64_t at, Make make) {
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
-        for (size_t k = 0; k < plan_.blocks.size(); k++) {
-            const Block& b = plan_.blocks[k];
-            store(buffer_.data() + at + b.out, make(k, b, gradient_.block(b)));
-        }
+        for (const Block& b : plan_.blocks) store(buffer_.data() + at + b.out, make(b, gradient_.block(b)));
     }
     HD V gradient(const Term& t, int64_t k) const { return load<V>(base_ + t.from + k); }
     int64_t from(const Unit& unit, int64_t i, int64_t slot) const {
@@ -132,8 +129,8 @@ class Shares : public FromGradients<R, T> {
         if (!staged_) return;
         const int64_t at = stage_.place(slot, 1);
         if (!divides && plan_.out_in_place) return this->stage(unit, i, at);
-        this->stage(unit, i, at, [&](size_t k, const Block& b, V g) {
-            if constexpr (divides) g = Red(row_.given(b, k)).prepared(g);
+        this->stage(unit, i, at, [&](const Block& b, V g) {
+            if constexpr (divides) g = Red(row_.given(b)).prepared(g);
             return g;
         });
     }
@@ -176,9 +173,9 @@ class Taken : public FromGradients<R, T> {
         }
         if (!staged_) return;
         if (!to_all && plan_.out_in_place) return this->stage(unit, i, at);
-        this->stage(unit, i, at, [&](size_t k, const Block& b, V g) {
+        this->stage(unit, i, at, [&](const Block& b, V g) {
             if constexpr (to_all) {
-                const Red reducer(row_.given(b, k));
+                const Red reducer(row_.given(b));
                 const V all = reducer.to_all(g);
                 store(all_.data() + at + b.out, all);
                 g = all + reducer.to_taken(g);
@@ -278,14 +275,14 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
-        for (size_t k = 0; k < plan_.blocks.size(); k++) {
-            const Block& b = plan_.blocks[k];
+        row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+            const Block& b = windows.b;
             T *first = parts_.data() + at + b.out, *first_logit = logit_parts_.data() + (targets == 2 ? at + b.out : 0);
-            send_block(b, k, [=](int tap, V part, V logit_part) __attribute__((always_inline)) {
+            send_block(windows, [=](int tap, V part, V logit_part) __attribute__((always_inline)) {
                 store(first + tap * step, part);
                 if constexpr (targets == 2) store(first_logit + tap * step, logit_part);
             });
-        }
+        });
         const int64_t owner = w.row_start(i) + row_.span.begin * w.dh;
         if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
     }
@@ -302,14 +299,14 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         for (int64_t i = begin; i < end; i++) {
             gradient_.enter(unit, i);
             row_.enter_row(unit, i);
-            for (size_t k = 0; k < plan_.blocks.size(); k++) {
+            row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
                 V parts[4], logit_parts[4];
-                send_block(plan_.blocks[k], k, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
+                send_block(windows, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
                     parts[tap] = part, logit_parts[tap] = logit_part;
                 });
-                write_tile(unit, i, plan_.blocks[k], parts, call_.dx);
-                if constexpr (targets == 2) write_tile(unit, i, plan_.blocks[k], logit_parts, call_.dlogits);
-            }
+                write_tile(unit, i, windows.b, parts, call_.dx);
+                if constexpr (targets == 2) write_tile(unit, i, windows.b, logit_parts, call_.dlogits);
+            });
             if (learned_ > 0) write_slopes(unit, i);
         }
     }
@@ -327,33 +324,30 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         }
     }
 
-    template <class Put>
-    HD void send_block(const Block& b, size_t index, Put put) {
-        const auto given = row_.given(b, index);
+    template <class W, class Put>
+    HD void send_block(W& windows, Put put) {
+        const Block& b = windows.b;
+        const auto given = row_.given(b);
         const Red reducer(given);
-        row_.template look_ahead<K>(x_, b);
-        if constexpr (traits.inputs == 2) row_.template look_ahead<K>(logits_, b);
         const V g = gradient_.block(b);
         const auto sent = [&](V part) { return b.partial ? plan_.columns_of(b) ? part : splat<V>(0) : part; };
-        row_.template with_windows<K>(b, [&](auto& windows) __attribute__((always_inline)) {
-            constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
-            const bool further = learned_ > 0 && most > passes;
-            const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
-            if constexpr (traits.learned) {
-                for (int k = 0; k < learned_; k++) {
-                    store(slopes_.data() + k * this->plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
-                }
+        constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
+        const bool further = learned_ > 0 && most > passes;
+        const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
+        if constexpr (traits.learned) {
+            for (int k = 0; k < learned_; k++) {
+                store(slopes_.data() + k * plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
             }
-            windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {
-                if constexpr (!traits.weighted) {
-                    put(tap, sent(g * reducer.slope(value, value, s, tap)), g);
-                } else if constexpr (traits.inputs == 2) {
-                    const V w = windows.weight(tap);
-                    put(tap, sent(g * reducer.slope_by(value, s, w)), sent(g * reducer.logit_slope_by(value, s, w)));
-                } else {
-                    put(tap, sent(g * reducer.slope_by(value, s, windows.weight(tap))), g);
-                }
-            });
+        }
+        windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {
+            if constexpr (!traits.weighted) {
+                put(tap, sent(g * reducer.slope(value, value, s, tap)), g);
+            } else if constexpr (traits.inputs == 2) {
+                const V w = windows.weight(tap);
+                put(tap, sent(g * reducer.slope_by(value, s, w)), sent(g * reducer.logit_slope_by(value, s, w)));
+            } else {
+                put(tap, sent(g * reducer.slope_by(value, s, windows.weight(tap))), g);
+            }
         });
     }
     void write_slopes(const Unit& unit, int64_t i) const {
