@@ -4,17 +4,24 @@
 namespace poolzoo {
 namespace {
 
+// The indices of `count` taps, of windows that start at number `at` and `step` further on each.
+template <class Tap>
+void look_up(const Tap* taps, int64_t count, const int64_t* of_tap, int64_t at, int64_t step, int64_t* index) {
+    for (int64_t k = 0; k < count; k++) {
+        const bool none = FlatIndex::is_none(taps[k]);
+        const int64_t found = at + k * step + of_tap[none ? 0 : taps[k]];
+        index[k] = none ? -1 : found;
+    }
+}
+
 template <class Tap>
 void rows(const FlatIndex& f, const std::vector<int64_t>& of_tap, int64_t begin, int64_t end) {
     const Window& w = f.window;
-    const int64_t length = w.ow * (w.channels_last ? w.C : 1), run = w.channels_last ? w.C : 1;
+    const int64_t run = w.channels_last ? w.C : w.ow, runs = w.channels_last ? w.ow : 1;
     for (int64_t row = begin; row < end; row++) {
-        const Tap* taps = static_cast<const Tap*>(f.taps) + row * length;
-        int64_t *index = f.index + row * length, at = f.row(row % w.oh) - w.pw;
-        for (int64_t j = 0; j < w.ow; j++, at += w.sw) {
-            for (int64_t k = j * run; k < (j + 1) * run; k++) {
-                index[k] = FlatIndex::is_none(taps[k]) ? -1 : at + of_tap[taps[k]];
-            }
+        for (int64_t k = 0; k < runs; k++) {
+            const int64_t first = (row * runs + k) * run, at = f.row(row % w.oh) + w.column_start(k);
+            look_up(static_cast<const Tap*>(f.taps) + first, run, of_tap.data(), at, w.channels_last ? 0 : w.sw, f.index + first);
         }
     }
 }
