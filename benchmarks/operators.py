@@ -22,7 +22,16 @@ from torch import Tensor
 import pooling
 from benchmarks.alternatives import PROGRAMS
 from benchmarks.subjects import BACKWARD, FORWARD, SUBJECTS, WINDOWS, add_plugins, bound
-from benchmarks.timing import RESULTS, Call, device_time, environment_name, interleaved, keep_freed_memory, repeated, wall_time
+from benchmarks.timing import (
+    RESULTS,
+    Call,
+    device_time,
+    environment_name,
+    interleaved,
+    keep_freed_memory,
+    repeated,
+    wall_time,
+)
 from pooling.dispatch import NATIVE_OPERATORS
 from pooling.kernels import native
 

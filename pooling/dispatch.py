@@ -64,23 +64,23 @@ def run(
     window: Window,
     *arguments: Any,
     native_call: Mapping[str, Any] | None = None,
+    divisor_mode: int = native.MEMBERS,
     supported: bool = True,
 ) -> Any:
     """One windowed operator: batched, computed in at least float32, the result in x's dtype and memory format.
 
     Args:
         composite: called with (x, window, *arguments).
-        native_call: the arguments of `native.pool2d` after the window, and `divisor_mode`.
+        native_call: the arguments of `native.pool2d` beside x and the window.
+        divisor_mode: what the compiled operator's mean divides by.
         supported: False where the compiled operator does not cover these arguments.
     """
     size = check(name, x, window)
     if native_call is not None and uses_native(name, x, supported, native_call["reducer"]):
-        call = dict(native_call)
-        numbers = native.window_numbers(window, size, 0, call.pop("divisor_mode", native.MEMBERS))
-        reducer = call.pop("reducer")
+        numbers = native.window_numbers(window, size, 0, divisor_mode)
         if x.dim() == 4:
-            return native.pool2d(reducer, x, numbers, **call)
-        return native.pool2d(reducer, x.unsqueeze(0), numbers, **call).squeeze(0)
+            return native.pool2d(x=x, window=numbers, **native_call)
+        return native.pool2d(x=x.unsqueeze(0), window=numbers, **native_call).squeeze(0)
     return in_plain_torch(composite, x, window, *arguments)
 
 
@@ -106,7 +106,7 @@ def check(name: str, x: Tensor, window: Window | None = None) -> tuple[int, int]
         raise ValueError(f"{name}: the input must be (N, C, H, W) or (C, H, W), got shape {tuple(x.shape)}")
     if not x.is_floating_point():
         raise TypeError(f"{name}: the input must be floating point, got {x.dtype}; convert it with .float()")
-    return (0, 0) if window is None else window.output_size(x.shape[-2], x.shape[-1], owner=name)
+    return (0, 0) if window is None else window.output_size(x.size(-2), x.size(-1), owner=name)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:

@@ -81,8 +81,10 @@ def avg_pool2d(
     """The mean of each window; `count_include_pad` counts padding as zeros (torch's default)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="avg")
     mode = native.FIXED if divisor_override is not None else native.PADDED if count_include_pad else native.MEMBERS
-    call = {"reducer": "Avg", "divisor_mode": mode, "divisor": float(divisor_override or 1)}
-    return run("avg", composite.avg_pool2d, x, window, count_include_pad, divisor_override, native_call=call)
+    call = {"reducer": "Avg", "divisor": float(divisor_override or 1)}
+    return run(
+        "avg", composite.avg_pool2d, x, window, count_include_pad, divisor_override, native_call=call, divisor_mode=mode
+    )
 
 
 def lp_pool2d(
@@ -101,11 +103,11 @@ def lp_pool2d(
     A tensor p broadcasts against (N, C, H', W'): shape () or (C, 1, 1).
     """
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="lp")
-    call = {"reducer": "Lp", "parameter": p, "divisor_mode": native.MEMBERS if normalize else native.FIXED}
-    if not isinstance(p, Tensor) and p == 2:
-        call["reducer"] = "Root2"
-    supported = native.is_parameter(p, x)
-    return run("lp", composite.lp_pool2d, x, window, p, normalize, native_call=call, supported=supported)
+    call = {"reducer": "Root2" if not isinstance(p, Tensor) and p == 2 else "Lp", "parameter": p}
+    return run(
+        "lp", composite.lp_pool2d, x, window, p, normalize, native_call=call,
+        divisor_mode=native.MEMBERS if normalize else native.FIXED, supported=native.is_parameter(p, x),
+    )  # fmt: skip
 
 
 def mixed_pool2d(

@@ -71,30 +71,18 @@ class Window:
         Raises:
             ValueError: the window is larger than the padded input, or dilated past it on both sides.
         """
-        rows, columns = self._output_length(0, height), self._output_length(1, width)
-        if rows < 1 or columns < 1 or self._misses(0, height, rows) or self._misses(1, width, columns):
+        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = self.kernel_size, self.stride, self.padding, self.dilation
+        rows = _output_length(height, kh, sh, ph, dh, self.ceil_mode)
+        columns = _output_length(width, kw, sw, pw, dw, self.ceil_mode)
+        fits = rows >= 1 and columns >= 1
+        if fits and (height < dh or width < dw):
+            fits = not (_misses(height, kh, sh, ph, dh, rows) or _misses(width, kw, sw, pw, dw, columns))
+        if not fits:
             raise ValueError(
                 f"{owner}: kernel_size {self.kernel_size} with dilation {self.dilation} does not fit an input of "
                 f"{height}x{width} with padding {self.padding}; use a larger input or a smaller kernel_size"
             )
         return rows, columns
-
-    def _output_length(self, axis: int, length: int) -> int:
-        stride, padding = self.stride[axis], self.padding[axis]
-        room = length + 2 * padding - self.dilation[axis] * (self.kernel_size[axis] - 1) - 1
-        if not self.ceil_mode:
-            return room // stride + 1
-        out = -(-room // stride) + 1
-        # The last window must start inside the input or its left padding.
-        return out - 1 if (out - 1) * stride >= length + padding else out
-
-    def _misses(self, axis: int, length: int, out: int) -> bool:
-        """Whether some window has no member: its taps step over an input that is shorter than the dilation."""
-        if length >= self.dilation[axis]:
-            return False
-        starts = (i * self.stride[axis] - self.padding[axis] for i in range(out))
-        steps = [t * self.dilation[axis] for t in range(self.kernel_size[axis])]
-        return any(all(not 0 <= start + step < length for step in steps) for start in starts)
 
     def overhang(self, height: int, width: int) -> tuple[int, int]:
         """Positions that the last window reaches past the input, at least 0: the padding needed at the far side."""
@@ -125,3 +113,19 @@ def _checked_pair(owner: str, name: str, value: Any, least: int) -> tuple[int, i
     if min(numbers) < least:
         raise ValueError(f"{owner}: {name} must be at least {least}, got {value!r}")
     return numbers[0], numbers[1]
+
+
+def _output_length(length: int, taps: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    room = length + 2 * padding - dilation * (taps - 1) - 1
+    if not ceil_mode:
+        return room // stride + 1
+    out = -(-room // stride) + 1
+    # The last window must start inside the input or its left padding.
+    return out - 1 if (out - 1) * stride >= length + padding else out
+
+
+def _misses(length: int, taps: int, stride: int, padding: int, dilation: int, out: int) -> bool:
+    """Whether some window has no member: its taps step over an input that is shorter than the dilation."""
+    starts = (i * stride - padding for i in range(out))
+    steps = [t * dilation for t in range(taps)]
+    return any(all(not 0 <= start + step < length for step in steps) for start in starts)

@@ -44,13 +44,13 @@ void run_backward(const Call& call, const Tensor&) { kernel_of(call).backward(ca
 }  // namespace poolzoo
 
 POOLZOO_DEFINE(POOLZOO_LIBRARY, m) {
-    m.def("pool2d" POOLZOO_FORWARD);
+    m.def("pool2d" POOLZOO_POOL2D);
     m.def("pool2d_forward" POOLZOO_FORWARD);
     m.def("pool2d_backward" POOLZOO_BACKWARD);
 }
 
 POOLZOO_IMPLEMENT(POOLZOO_LIBRARY, CPU, m) {
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
-    m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
+    m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward_alone<poolzoo::run_forward>));
     m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));
 }

@@ -12,11 +12,13 @@
 #include "call.h"
 #include "dtypes.h"
 
-// pool2d is what autograd knows (Python registers its backward); pool2d_forward is the same without, for callers that
-// need no gradient. Both return y and, where `save`, each output's tap number, otherwise an empty tensor.
-#define POOLZOO_FORWARD                                                                                               \
+// pool2d is what autograd knows (Python registers its backward): y and, where `save`, each output's tap number, otherwise
+// an empty tensor. pool2d_forward is y alone, for callers that need no gradient.
+#define POOLZOO_GIVEN                                                                                                 \
     "(Tensor x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? seed, int reducer, int[] window, "          \
-    "float[] numbers, bool save) -> (Tensor, Tensor)"
+    "float[] numbers"
+#define POOLZOO_POOL2D POOLZOO_GIVEN ", bool save) -> (Tensor, Tensor)"
+#define POOLZOO_FORWARD POOLZOO_GIVEN ") -> Tensor"
 #define POOLZOO_BACKWARD                                                                                              \
     "(Tensor gradient, Tensor? x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? taps, SymInt H, "         \
     "SymInt W, bool channels_last, int reducer, int[] window, float[] numbers, bool parameter_gradient) "             \
@@ -132,10 +134,11 @@ inline void give(Call& call, const MaybeTensor& parameter, const MaybeTensor& ta
     }
 }
 
-template <Run run>
-std::tuple<Tensor, Tensor> forward(const Tensor& input, const MaybeTensor& given_logits, const MaybeTensor& parameter,
-                                   const MaybeTensor& table, const MaybeTensor& seed, int64_t reducer,
-                                   const std::vector<int64_t>& window, const std::vector<double>& numbers, bool save) {
+// y and, where `save`, each output's tap number.
+inline std::pair<Tensor, MaybeTensor> reduced(Run run, const Tensor& input, const MaybeTensor& given_logits,
+                                              const MaybeTensor& parameter, const MaybeTensor& table,
+                                              const MaybeTensor& seed, int64_t reducer, const std::vector<int64_t>& window,
+                                              const std::vector<double>& numbers, bool save) {
     STD_TORCH_CHECK(input.dim() == 4, "pooling: the input must be (N, C, H, W)");
     const bool channels_last = is_channels_last(input);
     const Tensor x = in_format(input, channels_last);
@@ -143,7 +146,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& input, const MaybeTensor& given
     Call call = call_of(x, size[0], size[1], size[2], size[3], channels_last, reducer, window, numbers);
     const Window& w = call.window;
     give(call, parameter, table);
-    MaybeTensor logits;
+    MaybeTensor logits, taps;
     if (given_logits) {
         STD_TORCH_CHECK(given_logits->scalar_type() == x.scalar_type() && given_logits->numel() == x.numel(),
                         "pooling: logits must have the input's shape and type");
@@ -158,12 +161,28 @@ std::tuple<Tensor, Tensor> forward(const Tensor& input, const MaybeTensor& given
     }
     const Tensor y = empty_as(x, w.N, w.C, w.oh, w.ow, channels_last, x.scalar_type());
     call.y = y.mutable_data_ptr();
-    const ScalarType byte = call.wide_taps ? ScalarType::Int : ScalarType::Byte;
-    const int64_t kept = save ? w.N : 0;
-    const Tensor taps = empty_as(x, kept, w.C, w.oh, w.ow, channels_last, byte);
-    call.taps = save ? taps.mutable_data_ptr() : nullptr;
+    if (save) {
+        const ScalarType type = call.wide_taps ? ScalarType::Int : ScalarType::Byte;
+        taps = empty_as(x, w.N, w.C, w.oh, w.ow, channels_last, type);
+        call.taps = taps->mutable_data_ptr();
+    }
     if (y.numel() > 0) run(call, x);
     return {y, taps};
+}
+
+template <Run run>
+std::tuple<Tensor, Tensor> forward(const Tensor& x, const MaybeTensor& logits, const MaybeTensor& parameter,
+                                   const MaybeTensor& table, const MaybeTensor& seed, int64_t reducer,
+                                   const std::vector<int64_t>& window, const std::vector<double>& numbers, bool save) {
+    const auto [y, taps] = reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, save);
+    return {y, taps ? *taps : empty_as(y, 0, y.size(1), y.size(2), y.size(3), false, ScalarType::Byte)};
+}
+
+template <Run run>
+Tensor forward_alone(const Tensor& x, const MaybeTensor& logits, const MaybeTensor& parameter, const MaybeTensor& table,
+                     const MaybeTensor& seed, int64_t reducer, const std::vector<int64_t>& window,
+                     const std::vector<double>& numbers) {
+    return reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, false).first;
 }
 
 template <Run run>

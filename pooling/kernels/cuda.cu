@@ -67,7 +67,7 @@ void run_backward(const Call& call, const Tensor& like) {
 POOLZOO_IMPLEMENT(POOLZOO_LIBRARY, CUDA, m) {
 #else
 STABLE_TORCH_LIBRARY(poolzoo_threads, m) {
-    m.def("pool2d" POOLZOO_FORWARD);
+    m.def("pool2d" POOLZOO_POOL2D);
     m.def("pool2d_forward" POOLZOO_FORWARD);
     m.def("pool2d_backward" POOLZOO_BACKWARD);
 }
@@ -75,7 +75,7 @@ STABLE_TORCH_LIBRARY(poolzoo_threads, m) {
 STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
-    m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
+    m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward_alone<poolzoo::run_forward>));
     m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));
 }
 

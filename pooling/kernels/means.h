@@ -64,7 +64,7 @@ struct Soft : Weighted<Soft<V>, V> {
     HD V weight(V x, V, const State& s) const {
         const V large = splat<V>(Format<Number<V>>::large) * absolute<V>(beta);
         const V common = absolute<V>(s.top) > large ? splat<V>(10) : splat<V>(0);
-        return exponential<V>(beta * x - (s.top + common));
+        return exponential<V>(beta * x - s.top - common);
     }
     HD void gather(State& s, V x, V w) const {
         s.weight = s.weight + w;

@@ -93,8 +93,9 @@ def loaded(reducer: str | None = None) -> library.Loaded:
 
 def available(x: Tensor, reducer: str | None = None) -> bool:
     """Whether a compiled operator takes this input as things stand."""
+    device = "cpu" if x.is_cpu else x.device.type
     return (
-        x.device.type in loaded(reducer).variants
+        device in loaded(reducer).variants
         and x.dtype in DTYPES
         and not torch.compiler.is_exporting()
         and not torch._C._are_functorch_transforms_active()
@@ -137,13 +138,11 @@ def pool2d(
         table: weights by tap (Filter) or by number of members and rank.
         divisor: what `FIXED` divides by.
     """
-    numbers = [divisor, eps, 0.0]
     learned = None
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     if isinstance(parameter, Tensor):
-        learned = parameter.to(wide).contiguous()
-    else:
-        numbers[2] = float(parameter)
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        learned, parameter = parameter.to(wide).contiguous(), 0.0
+    numbers = [divisor, eps, float(parameter)]
     plugin = PLUGINS.get(reducer)
     number = NUMBER[reducer] if plugin is None else plugin.number
     operators = torch.ops.poolzoo if plugin is None else getattr(torch.ops, plugin.namespace)
@@ -153,12 +152,11 @@ def pool2d(
         or (learned is not None and learned.requires_grad)
         or (table is not None and table.requires_grad)
     )
-    if differentiable:
-        # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
-        keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
-        y, kept = operators.pool2d.default(x, logits, learned, table, seed, number, window, numbers, keep or taps)
-    else:
-        y, kept = operators.pool2d_forward.default(x, logits, learned, table, seed, number, window, numbers, taps)
+    if not (differentiable or taps):
+        return operators.pool2d_forward.default(x, logits, learned, table, seed, number, window, numbers)
+    # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
+    keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
+    y, kept = operators.pool2d.default(x, logits, learned, table, seed, number, window, numbers, keep or taps)
     return (y, kept) if taps else y
 
 
@@ -200,12 +198,15 @@ def _like(x: Tensor, shape: Sequence[Any], channels_last: bool, dtype: torch.dty
     return torch.empty(shape, dtype=dtype, device=x.device, memory_format=memory_format)
 
 
-def _fake_forward(x, logits, parameter, table, seed, reducer, window, numbers, save):
-    N, C = x.shape[:2]
-    channels_last = _is_channels_last(x)
-    kept = torch.int32 if window[0] * window[1] > 255 else torch.uint8
-    y = _like(x, (N, C, window[8], window[9]), channels_last, x.dtype)
-    return y, _like(x, (N if save else 0, C, window[8], window[9]), channels_last, kept)
+def _fake_forward(x, logits, parameter, table, seed, reducer, window, numbers):
+    return _like(x, (*x.shape[:2], window[8], window[9]), _is_channels_last(x), x.dtype)
+
+
+def _fake_pool2d(x, logits, parameter, table, seed, reducer, window, numbers, save):
+    y = _fake_forward(x, logits, parameter, table, seed, reducer, window, numbers)
+    if not save:
+        return y, torch.empty((0, *y.shape[1:]), dtype=torch.uint8, device=x.device)
+    return y, _like(x, y.shape, _is_channels_last(x), torch.int32 if window[0] * window[1] > 255 else torch.uint8)
 
 
 def _fake_backward(
@@ -339,7 +340,7 @@ def _max_blur_backward(ctx, gradient):
 
 def _register(namespace: str, names: Sequence[str]) -> None:
     """Fake kernels and autograd for a library's operators, whose reducers have these names in the order of numbers."""
-    torch.library.register_fake(f"{namespace}::pool2d", _fake_forward)
+    torch.library.register_fake(f"{namespace}::pool2d", _fake_pool2d)
     torch.library.register_fake(f"{namespace}::pool2d_forward", _fake_forward)
     torch.library.register_fake(f"{namespace}::pool2d_backward", _fake_backward)
     backward = functools.partial(_backward, getattr(torch.ops, namespace).pool2d_backward.default, names)

@@ -97,6 +97,8 @@ struct Plan {
         numbers = w.N * w.C * w.H * w.W;
         w.channels_last ? plan_channels() : plan_columns();
         out_in_place = wide() && whole_rows;
+        stretches.reserve(w.channels_last ? w.ow : 2);
+        spans.reserve(w.oh), row_counts.reserve(w.oh);
         for (const Block& b : blocks) {
             const bool same = !stretches.empty() && b.x_tap == stretches.back().begin->x_tap && b.begin == stretches.back().begin->begin &&
                               b.end == stretches.back().begin->end;
@@ -157,6 +159,9 @@ struct Plan {
         in_place = false;
         whole_rows = w.ow >= L;
         phase_taps.resize(w.sw);
+        offsets.reserve(w.kw), tap_begin.reserve(w.kw), tap_end.reserve(w.kw);
+        const int64_t count = ceil_div(w.ow, L);
+        blocks.reserve(count), counts.reserve(count * L), masks.reserve(count * w.kw * L);
         for (int64_t t = 0; t < w.kw; t++) {
             offsets.push_back(x_place(t * w.dw - w.pw));
             phase_taps[t * w.dw - w.pw - column_shift(t) * w.sw].push_back(static_cast<int>(t));
@@ -207,6 +212,7 @@ struct Plan {
         whole_rows = pixel == w.C;
         const int64_t x_pixel = in_place ? w.C : pixel;
         offsets.resize(w.kw * w.ow);
+        blocks.reserve(out_row / L), counts.reserve(out_row);
         for (int64_t j = 0; j < w.ow; j++) {
             const Span s = w.border == Border::Skip ? w.columns(j) : Span{0, static_cast<int>(w.kw)};
             int64_t* x_tap = &offsets[w.kw * j];
