@@ -155,19 +155,6 @@ HD V root(V x) {
 #endif
 #endif
 
-// Whether some lane's mask is set.
-HD bool any(bool mask) { return mask; }
-
-// Whether a lane of a is not what b's is; a NaN never is.
-template <class V>
-HD bool any_other(V a, V b) {
-    return any(a != b);
-}
-#if defined(__AVX512F__) && !defined(__CUDACC__)  // where GCC would make vectors of masks
-HD bool any_other(FloatLanes a, FloatLanes b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
-HD bool any_other(DoubleLanes a, DoubleLanes b) { return _mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ) != 0; }
-#endif
-
 // Towards 0.
 HD int32_t truncated(float x) { return static_cast<int32_t>(x); }
 HD int64_t truncated(double x) { return static_cast<int64_t>(x); }
@@ -178,6 +165,8 @@ HD Int<V> truncated(V x) {
 }
 #endif
 
+// Whether some lane's mask is set.
+HD bool any(bool mask) { return mask; }
 #ifndef __CUDACC__
 HD bool any(Int32Lanes mask) {
 #if defined(__AVX512F__)
@@ -196,7 +185,19 @@ HD bool any(Int64Lanes mask) {
     for (int k = 0; k < Lanes<Int64Lanes>::count; k++) all |= mask[k];
     return all != 0;
 }
+#endif
 
+// Whether a lane of a is not what b's is; a NaN never is.
+template <class V>
+HD bool any_other(V a, V b) {
+    return any(a != b);
+}
+#if defined(__AVX512F__) && !defined(__CUDACC__)  // where GCC would make vectors of masks
+HD bool any_other(FloatLanes a, FloatLanes b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) != 0; }
+HD bool any_other(DoubleLanes a, DoubleLanes b) { return _mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ) != 0; }
+#endif
+
+#ifndef __CUDACC__
 // A run of numbers of another type, which GCC converts one by one.
 template <class V, class T>
 HD V widened(const T* from) {
