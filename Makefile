@@ -1,5 +1,6 @@
 # make train [ARGS="pooling=stochastic model=resnet20"]   set up once, then train
 # make test  [ARGS="-k soft"]                             set up once, then test
+# make instruction-sets                                   build the native operators for all of them, and fuzz the others
 # make sanitize                                           test the native operators under address and undefined sanitizers
 # make gpu                                                build for this machine's GPU and run the tests that need one
 # make lint, make format, make clean
@@ -8,7 +9,7 @@ VENV := .venv
 BIN  := $(VENV)/bin
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help train test sanitize gpu lint format clean
+.PHONY: help train test instruction-sets sanitize gpu lint format clean
 
 # The first Python from 3.11 to 3.13 that runs (a version manager's shim may be there and not run).
 define FIND_PYTHON
@@ -43,6 +44,13 @@ train: $(VENV)/.run $(VENV)/.kernels
 test: $(VENV)/.dev
 	@$(BIN)/python -m pooling.kernels.build --threads
 	@$(BIN)/python -m pytest $(ARGS)
+
+# AVX2 and none: this machine's own is what `make test` runs on.
+instruction-sets: $(VENV)/.dev
+	@$(BIN)/python -m pooling.kernels.build --all --cuda none
+	@for set in avx2 default; do \
+		ATEN_CPU_CAPABILITY=$$set $(BIN)/python -m pytest tests/pooling/kernels/test_fuzz.py $(ARGS) || exit 1; \
+	done
 
 # Null and misaligned pointers are left out: checking for them doubles the time to compile.
 SANITIZER := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,alignment,object-size,vptr -fno-sanitize-recover=undefined
