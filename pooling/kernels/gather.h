@@ -11,7 +11,8 @@ template <class T, class Sender>
 class Gather {
     using V = typename Plan<T>::V;
     static constexpr int L = Plan<T>::L;
-    static constexpr int64_t kAhead = 1024;  // numbers: what is written that much later is asked for
+    static constexpr int64_t kAhead = 1024;      // numbers: what is written that much later is asked for
+    static constexpr int64_t kMostTerms = 1 << 14;  // beyond, a row's are made when it comes: they outgrow the cache
 
     struct Fold {  // a tap past the border, and the column that it stands for
         int64_t column, output;
@@ -28,8 +29,9 @@ class Gather {
     Buffer<T> dx_, spare_;
     std::vector<int64_t> held_;
     std::vector<Fold> folds_;
-    std::vector<Term> terms_;           // NCHW: of each phase of each row of dx; NHWC: of a row and of a pixel
-    std::vector<int64_t> first_terms_;  // NCHW: by row and phase
+    std::vector<Term> terms_;           // NCHW: of each phase of all rows of dx, or of one; NHWC: of a row and of a pixel
+    std::vector<int64_t> first_terms_;  // NCHW: where a row's phases begin, and their end
+    bool of_all_rows_ = false;
 
   public:
     Gather(const Plan<T>& plan, const Covers& rows, int64_t slots, Sender& sender)
@@ -44,18 +46,8 @@ class Gather {
             terms_.resize(rows_.most() * (1 + columns_.most()));
             return;
         }
-        for (int64_t h = 0; h < plan.w.H; h++) {
-            for (const std::vector<int>& taps : plan.phase_taps) {
-                first_terms_.push_back(terms_.size());
-                for (const Cover* row = rows_.begin(h); row < rows_.end(h); row++) {
-                    for (const int t : taps) {
-                        const int64_t by = -plan.column_shift(t);  // from a place in the phase to the output there
-                        terms_.push_back(term(sent_by(plan.unit(0), *row), by, by, row->tap * plan.w.kw + t));
-                    }
-                }
-            }
-        }
-        first_terms_.push_back(terms_.size());
+        of_all_rows_ = plan.w.H * rows_.most() * plan.w.kw <= kMostTerms;
+        for (int64_t h = 0; of_all_rows_ && h < plan.w.H; h++) collect_terms(h);
         for (int64_t j = 0; j < plan.w.ow && plan.w.border != Border::Skip; j++) {
             for (int t = 0; t < plan.w.kw; t++) {
                 const int64_t column = plan.w.column_start(j) + t * plan.w.dw;
@@ -72,6 +64,7 @@ class Gather {
         send_to(unit, begin);
         for (int64_t h = begin; h < end; h++) {
             if (h + 1 < end) send_to(unit, h + 1);
+            if (!plan_.w.channels_last && !of_all_rows_) terms_.clear(), first_terms_.clear(), collect_terms(h);
             gather<0>(unit, h, plan_.call.dx);
             if constexpr (Sender::targets == 2) gather<1>(unit, h, plan_.call.dlogits);
         }
@@ -105,13 +98,30 @@ class Gather {
     static Term term(const Sent& sent, int64_t from, int64_t taps, int64_t tap) {
         return {sent.from + tap * sent.step + from, sent.taps + taps, static_cast<int>(tap)};
     }
-    const Term* terms_of(int64_t h, int64_t phase) const { return terms_.data() + first_terms_[h * plan_.w.sw + phase]; }
+    // NCHW, where no term depends on the unit.
+    void collect_terms(int64_t h) {
+        for (const std::vector<int>& taps : plan_.phase_taps) {
+            first_terms_.push_back(terms_.size());
+            for (const Cover* row = rows_.begin(h); row < rows_.end(h); row++) {
+                const Sent sent = sent_by(plan_.unit(0), *row);
+                for (const int t : taps) {
+                    const int64_t by = -plan_.column_shift(t);  // from a place in the phase to the output there
+                    terms_.push_back(term(sent, by, by, row->tap * plan_.w.kw + t));
+                }
+            }
+        }
+        first_terms_.push_back(terms_.size());
+    }
+    const Term* terms_of(int64_t h, int64_t phase) const {
+        return terms_.data() + first_terms_[(of_all_rows_ ? h : 0) * (plan_.w.sw + 1) + phase];
+    }
 
     template <int target>
     void gather_columns(const Unit& unit, int64_t h) {
         const Window& w = plan_.w;
         for (int64_t f = 0; f < w.sw; f++) {
-            add_up<target>(terms_of(h, f), terms_of(h, f + 1), dx_.data() + f * plan_.phase + plan_.first, (w.W - f + w.sw - 1) / w.sw);
+            T* phase = dx_.data() + f * plan_.phase + plan_.first;
+            add_up<target>(terms_of(h, f), terms_of(h, f + 1), phase, (w.W - f + w.sw - 1) / w.sw);
         }
         add_folds<target>(unit, h, [&](int64_t column) { return dx_.data() + plan_.place(column); });
     }

@@ -102,13 +102,13 @@ struct RowOf {
     const T *table = nullptr, *uniforms = nullptr;
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
-    const bool strides;         // by 2, over rows in place
-    const int64_t next_row;     // of outputs: how much further on it looks
+    const bool looks_ahead;     // NHWC, in place, at stride 2
+    const int64_t next_row;     // by how much further on the next output row looks
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
-          strides(p.in_place && p.w.sh == 2 && p.w.sw == 2), next_row(p.w.sh * p.w.W * p.w.C),
+          looks_ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2), next_row(p.w.sh * p.w.W * p.w.C),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -219,19 +219,19 @@ struct RowOf {
     template <int K, class Body>
     HD void each_square(const Stretch& stretch, Body body) const {
         if constexpr (K > 0) {
-            const T *values[K * K], *weights[K * K];
+            const T *values[K * K], *exponents[K * K];
             for_taps<K>([&](int r, int t, int tap) __attribute__((always_inline)) {
                 values[tap] = at(x, *stretch.begin, r, t);
-                if constexpr (traits.inputs == 2) weights[tap] = at(logits, *stretch.begin, r, t);
+                if constexpr (traits.inputs == 2) exponents[tap] = at(logits, *stretch.begin, r, t);
             });
             for (const Block* b = stretch.begin; b < stretch.end; b++) {
                 Squares<K> squares{*b};
                 for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
                     squares.values[tap] = members(values[tap], *b);
-                    squares.logits[tap] = traits.inputs == 2 ? members(weights[tap], *b) : squares.values[tap];
+                    squares.logits[tap] = traits.inputs == 2 ? members(exponents[tap], *b) : squares.values[tap];
                 });
                 look_ahead<K>(values, *b);
-                if constexpr (traits.inputs == 2) look_ahead<K>(weights, *b);
+                if constexpr (traits.inputs == 2) look_ahead<K>(exponents, *b);
                 body(squares);
             }
         }
@@ -240,7 +240,7 @@ struct RowOf {
     // are no stream to a processor.
     template <int K>
     HD void look_ahead(const T* const* at, const Block& b) const {
-        if (!strides) return;
+        if (!looks_ahead) return;
         for (int r = K - 2; r < K; r++) {
             for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + next_row);
         }
