@@ -68,7 +68,7 @@ def max_blur_backward(gradient: Tensor, x: Tensor, row: Tensor, numbers: Sequenc
 def _window(numbers: Sequence[int], shape: Sequence[int]) -> Window:
     kh, kw, sh, sw, ph, pw, dh, dw, out_h, out_w = numbers[:10]
     window = Window((kh, kw), (sh, sw), (ph, pw), (dh, dw))
-    if numbers[10] == 0 and (out_h, out_w) != window.output_size(*shape[2:]):
+    if numbers[10] == 0 and (out_h, out_w) != window.output_size(shape[2], shape[3]):
         return Window((kh, kw), (sh, sw), (ph, pw), (dh, dw), ceil_mode=True)
     return window
 
