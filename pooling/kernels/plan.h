@@ -97,14 +97,8 @@ struct Plan {
         numbers = w.N * w.C * w.H * w.W;
         w.channels_last ? plan_channels() : plan_columns();
         out_in_place = wide() && whole_rows;
-        stretches.reserve(w.channels_last ? w.ow : 2);
+        plan_stretches();
         spans.reserve(w.oh), row_counts.reserve(w.oh);
-        for (const Block& b : blocks) {
-            const bool same = !stretches.empty() && b.x_tap == stretches.back().begin->x_tap && b.begin == stretches.back().begin->begin &&
-                              b.end == stretches.back().begin->end;
-            if (!same) stretches.push_back({&b, &b});
-            stretches.back().end = &b + 1;
-        }
         for (int64_t i = 0; i < w.oh; i++) {
             spans.push_back(w.border == Border::Skip ? w.rows(i) : Span{0, static_cast<int>(w.kh)});
             row_counts.push_back(counted_rows(i));
@@ -226,6 +220,16 @@ struct Plan {
                 blocks.push_back({c, j * pixel + c, c, x_tap, j, s.begin, s.end, s.end - s.begin, 0, false});
                 counts.insert(counts.end(), L, count);
             }
+        }
+    }
+
+    void plan_stretches() {
+        stretches.reserve(w.channels_last ? w.ow : 2);
+        for (const Block& b : blocks) {
+            const Block& first = stretches.empty() ? b : *stretches.back().begin;
+            const bool further = !stretches.empty() && b.x_tap == first.x_tap && b.begin == first.begin && b.end == first.end;
+            if (!further) stretches.push_back({&b, &b});
+            stretches.back().end = &b + 1;
         }
     }
 

@@ -6,8 +6,7 @@
 
 namespace poolzoo {
 
-// Where what output row sends is: its first output's number, and of a saved tap; by how much the next tap's row is
-// further on.
+// Where an output row's gradients are, and its saved taps; by how much the next window tap's are further on.
 struct Sent {
     int64_t from, taps, step;
 };
