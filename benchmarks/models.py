@@ -147,8 +147,9 @@ def keep(rows: list[Row], file: Path) -> None:
     os.replace(draft, file)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.models", description=(__doc__ or "").split("\n")[0])
+def main(given: Sequence[str] | None = None) -> None:
+    about = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser("python -m benchmarks.models", usage="%(prog)s [options]", description=about)
     # A detector's passes need targets, and its features are resnet20's.
     measured = [name for name in models.names() if models.info(name).task != "detection"]
     parser.add_argument(
@@ -160,8 +161,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="2 by default")
     parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
-    arguments = parser.parse_args()
-    if min(arguments.threads, arguments.batch or 1, arguments.size or 1) < 1:
+    arguments = parser.parse_args(given)
+    if any(number is not None and number < 1 for number in (arguments.threads, arguments.batch, arguments.size)):
         parser.error("--threads, --batch and --size must be at least 1")
     torch.set_num_threads(arguments.threads)
     pooling.plugins.load(arguments.plugins)

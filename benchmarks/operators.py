@@ -320,7 +320,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
         mean = geometric_mean([row.ratio for row in compared if row.ratio])
         slower = [row for row in compared if row.ratio and row.ratio > 1]
         yield f"\ntime over the best alternative's, geometric mean of {len(compared)} cells: {mean:.3f}"
-        yield f"slower than it in {len(slower)} cells"
+        yield f"slower than it in {len(slower)} of them"
         yield from (f"  {row.where()} {row.ratio:.2f} of {row.alternative}" for row in slower)
 
 
@@ -342,7 +342,8 @@ def forms_of(operator: str) -> list[str]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks.operators", description=(__doc__ or "").split("\n")[0])
+    about = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser("python -m benchmarks.operators", usage="%(prog)s [options]", description=about)
     parser.add_argument("--operators", metavar="NAME,...", help="all by default")
     parser.add_argument("--rounds", type=int, default=25, help="rounds of each cell, of which the median counts")
     parser.add_argument("--threads", type=int, default=2)

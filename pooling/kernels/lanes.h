@@ -165,6 +165,19 @@ HD Int<V> truncated(V x) {
 }
 #endif
 
+template <class V>
+HD V converted(Int<V> n) {
+#ifdef __CUDACC__
+    return static_cast<V>(n);
+#else
+    if constexpr (Lanes<V>::count == 1) {
+        return static_cast<V>(n);
+    } else {
+        return __builtin_convertvector(n, V);
+    }
+#endif
+}
+
 // Whether some lane's mask is set.
 HD bool any(bool mask) { return mask; }
 #ifndef __CUDACC__
@@ -296,6 +309,14 @@ template <class V>
 HD V absolute(V x) {
     using Element = Int<Number<V>>;
     return same_bits<V>(same_bits<Int<V>>(x) & splat_int<V>(static_cast<Element>(~(Element{1} << (8 * sizeof(Element) - 1)))));
+}
+
+// A number >= 0 with the sign of x.
+template <class V>
+HD V with_sign(V size, V x) {
+    using Element = Int<Number<V>>;
+    const auto sign = splat_int<V>(static_cast<Element>(Element{1} << (8 * sizeof(Element) - 1)));
+    return same_bits<V>(same_bits<Int<V>>(size) | (same_bits<Int<V>>(x) & sign));
 }
 
 // The larger one; NaN if either is (x, then best).

@@ -5,6 +5,17 @@
 
 namespace poolzoo {
 
+// Whether powers of x that add up to `total` need no other unit than 1: none that counts is beyond the smallest or the
+// largest number.
+template <int N, class V>
+HD bool need_no_unit(const V (&x)[N], V total) {
+    const V least = splat<V>(Format<Number<V>>::normal * 1e10), most = splat<V>(1 / (Format<Number<V>>::normal * 1e10));
+    if (!any_other(total, lesser(greater(total, least), most))) return true;
+    V sizes = absolute<V>(x[0]);
+    for (int k = 1; k < N; k++) sizes = sizes + absolute<V>(x[k]);
+    return !any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)));
+}
+
 // (mean |x|^p)^(1/p), in units of the window's largest |x| so that no power overflows or vanishes. At an all-zero
 // window the slopes are 0. `normalize=False` sets the divisor to 1.
 template <class V>
@@ -38,18 +49,30 @@ struct Lp : Weighted<Lp<V>, V> {
             s.logs = s.logs + (t == splat<V>(0) ? splat<V>(0) : powered(t) * logarithm<V>(t));
         }
     }
+    HD static V filler() { return splat<V>(0); }
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only) const {
+        if (!cubic) return false;
+        V total = splat<V>(0);
+        for (int k = 0; k < N; k++) total = total + powered(absolute<V>(x[k]));
+        if (!need_no_unit(x, total)) return false;
+        s = {splat<V>(1), total, splat<V>(0)};
+        return true;
+    }
     HD void look(State& s, V x, V) const { s.unit = greater(absolute<V>(x), s.unit); }
     HD V weight(V x, V, const State& s) const { return powered(relative(x, s)); }
     HD void gather(State& s, V, V w) const { s.total = s.total + w; }
-    HD V norm(const State& s) const { return power<V>(s.total / count, splat<V>(1) / p); }
+    HD V norm(const State& s) const {
+        return cubic ? cube_root<V>(s.total / count) : power<V>(s.total / count, splat<V>(1) / p);
+    }
     HD V result(const State& s) const { return norm(s) * unit(s); }
     // y^p = sum |x|^p / count, so dy/dx = sign(x) (|x| / y)^(p - 1) / count, of which w = (|x| / unit)^p is known.
     HD V slope_by(V x, const State& s, V w) const {
         const V y = s.total == splat<V>(0) ? splat<V>(1) : norm(s);
         const V t = relative(x, s), per = y / powered(y) / count;
-        const V less = cubic ? t * t : w / t;
-        const V size = p == splat<V>(1) ? splat<V>(1) / count : t == splat<V>(0) ? splat<V>(0) : less * per;
-        return x > splat<V>(0) ? size : x < splat<V>(0) ? -size : splat<V>(0) * size;
+        const V zero = splat<V>(0), less = cubic ? t * t : t == zero ? zero : w / t;
+        const V size = p == splat<V>(1) ? splat<V>(1) / count : less * per;
+        return x == zero ? zero * size : with_sign(size, x);
     }
     // log y = log(unit) + log(total / count) / p.
     HD V parameter_slope(const State& s) const {
@@ -88,12 +111,7 @@ struct Root2 {
     HD bool at_once(State& s, const V (&x)[N], Only) const {
         V total = x[0] * x[0];
         for (int k = 1; k < N; k++) total = total + x[k] * x[k];
-        const V least = splat<V>(Format<Number<V>>::normal * 1e10), most = splat<V>(1 / (Format<Number<V>>::normal * 1e10));
-        if (any_other(total, lesser(greater(total, least), most))) {
-            V sizes = absolute<V>(x[0]);
-            for (int k = 1; k < N; k++) sizes = sizes + absolute<V>(x[k]);
-            if (any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)))) return false;
-        }
+        if (!need_no_unit(x, total)) return false;
         s = {splat<V>(1), total};
         return true;
     }
@@ -121,6 +139,13 @@ struct Gem : Weighted<Gem<V>, V> {
     template <int pass>
     HD void add(State& s, V x, V, int tap) const {
         lp.template add<pass>(s, lifted(x), x, tap);
+    }
+    HD static V filler() { return splat<V>(0); }
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only only) const {
+        V members[N];
+        for (int k = 0; k < N; k++) members[k] = only(k, lifted(x[k]));
+        return lp.at_once(s, members, only);
     }
     HD V weight(V x, V, const State& s) const { return lp.weight(lifted(x), x, s); }
     HD void gather(State& s, V x, V w) const { lp.gather(s, x, w); }

@@ -25,6 +25,12 @@ struct RankTable {
             row[0] = given.table + static_cast<int64_t>(given.count) * taps;
         } else if (given.common_count >= 0 && given.table_step == 0) {
             row[0] = given.table + static_cast<int64_t>(given.common_count) * taps;
+        } else if (given.table_step == 0) {
+            rows = 0;
+            for (int n = 1; n <= taps; n++) {
+                const I here = given.count == splat<V>(n);
+                if (any(here)) row[rows] = given.table + n * taps, lanes[rows++] = here;
+            }
         } else {
             rows = 0;
             for (int k = 0; k < L; k++) {
@@ -37,15 +43,15 @@ struct RankTable {
             }
         }
     }
-    HD V of_rank(int rank) const {
-        V e = V{} + row[0][rank];
-        for (int d = 1; d < rows; d++) e = lanes[d] ? V{} + row[d][rank] : e;
-        return e;
+    // of(row) for each lane's row.
+    template <class Of>
+    HD auto by_row(Of of) const {
+        auto found = of(row[0]);
+        for (int d = 1; d < rows; d++) found = lanes[d] ? of(row[d]) : found;
+        return found;
     }
     HD V of_ranks(I rank) const {
-        V e = found(row[0], rank);
-        for (int d = 1; d < rows; d++) e = lanes[d] ? found(row[d], rank) : e;
-        return e;
+        return by_row([&](const T* from) { return found(from, rank); });
     }
     // On the CPU a table has a vector's length of space behind it.
     HD V found(const T* from, I rank) const {
@@ -60,6 +66,36 @@ struct RankTable {
         }
     }
 };
+
+// Batcher's merge exchange (Knuth 5.2.2, algorithm M): the pairs that are compared to sort N numbers.
+template <int N>
+struct Exchanges {
+    int count = 0, first[N * N], second[N * N];
+    constexpr Exchanges() : first(), second() {
+        int top = 1;
+        while (2 * top < N) top *= 2;
+        for (int p = top; p > 0; p /= 2) {
+            for (int q = top, r = 0, d = p;; d = q - p, q /= 2, r = p) {
+                for (int i = 0; i < N - d; i++) {
+                    if ((i & p) == r) first[count] = i, second[count++] = i + d;
+                }
+                if (q == p) break;
+            }
+        }
+    }
+};
+
+// The largest first; no NaN.
+template <int N, class V>
+HD void sort_down(V (&x)[N]) {
+    constexpr Exchanges<N> exchanges;
+#pragma GCC unroll 64
+    for (int k = 0; k < exchanges.count; k++) {
+        V &a = x[exchanges.first[k]], &b = x[exchanges.second[k]];
+        const V high = greater(a, b), low = lesser(a, b);
+        a = high, b = low;
+    }
+}
 
 template <class V>
 struct Ranks {
@@ -133,11 +169,14 @@ struct RankDraw : Picked<V> {
     I rank;
     HD explicit RankDraw(const Given<V>& given) : rank(splat_int<V>(-1)) {
         if (given.table == nullptr) return;  // backward, which has the taps
-        const RankTable<V> table(given);
-        for (int r = table.taps - 1; r >= 0; r--) {
-            const auto here = (table.of_rank(r) > given.uniform) & (given.count > splat<V>(r));
-            rank = here ? splat_int<V>(r) : rank;
-        }
+        rank = RankTable<V>(given).by_row([&](const Number<V>* row) {
+            I first = splat_int<V>(-1);
+            for (int r = static_cast<int>(given.taps) - 1; r >= 0; r--) {
+                const auto here = (V{} + row[r] > given.uniform) & (given.count > splat<V>(r));
+                first = here ? splat_int<V>(r) : first;
+            }
+            return first;
+        });
     }
     HD V result(const State& s) const { return this->value_at(s, rank); }
     HD I tap(const State& s) const { return this->tap_at(s, rank); }
@@ -147,12 +186,33 @@ struct RankDraw : Picked<V> {
 template <class V>
 struct RankMean : Ranks<V> {
     using I = Int<V>;
-    using typename Ranks<V>::State;
+    struct State : Ranks<V>::State {
+        V mean;  // where the members were sorted at once
+    };
     static constexpr Traits traits = {.learned = true, .absent = true, .ranked = true};
     V count;
     RankTable<V> weights;
     HD explicit RankMean(const Given<V>& given) : count(given.count), weights(given) {}
+    HD State init() const { return {Ranks<V>::init(), V{}}; }
+    HD static V filler() { return splat<V>(Format<Number<V>>::lowest); }
+    // Leaves NaN and infinity to `add`.
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only) const {
+        V finite = splat<V>(0), sorted[N];
+#pragma GCC unroll 16
+        for (int k = 0; k < N; k++) finite = finite + x[k] * splat<V>(0), sorted[k] = x[k];
+        if (any_other(finite, finite)) return false;
+        sort_down(sorted);
+        s.mean = weights.by_row([&](const Number<V>* row) {
+            V sum = splat<V>(0);
+#pragma GCC unroll 16
+            for (int r = 0; r < N; r++) sum = sum + sorted[r] * (V{} + row[r]);
+            return sum;
+        });
+        return true;
+    }
     HD V result(const State& s) const {
+        if (s.filled == 0) return s.mean;
         V y = splat<V>(0);
         for (int k = 0; k < s.filled; k++) {
             const V w = weights.of_ranks(s.rank[k]);

@@ -302,8 +302,15 @@ struct RowOf {
     template <int passes, bool keep, class W>
     HD State reduce(const Red& reducer, W& windows) const {
         State s = reducer.init();
-        if constexpr (passes == traits.passes) {
-            if (at_once(reducer, s, windows)) [[likely]] return s;
+        if constexpr (passes == traits.passes && !(keep && traits.ranked)) {
+            if (at_once(reducer, s, windows)) [[likely]] {
+                if constexpr (traits.weighted && keep) {
+                    windows.each([&](int tap, int, V value, V logit) __attribute__((always_inline)) {
+                        windows.keep(tap, reducer.weight(value, logit, s));
+                    });
+                }
+                return s;
+            }
         }
         all_passes<passes, keep>(reducer, s, windows);
         return s;

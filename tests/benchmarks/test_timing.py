@@ -76,6 +76,13 @@ def row(name, ratio):
     return (name, 32, 2, 2, 3, "forward", "max", 1.0, ratio, "native")
 
 
+@pytest.mark.parametrize("option", ["--threads", "--batch", "--size"])
+def test_numbers_below_one_are_refused_in_one_line(option, capsys):
+    with pytest.raises(SystemExit):
+        backbones.main([option, "0"])
+    assert "must be at least 1" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_results_are_kept_from_network_to_network(tmp_path, monkeypatch):
     """A network's new rows replace its old ones; what goes wrong while writing leaves the file as it was."""
     file = tmp_path / "new" / "models.csv"
