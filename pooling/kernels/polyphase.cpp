@@ -32,9 +32,10 @@ class UnitNorms {
         int first, columns;
         std::vector<Run> runs;
     };
-    static constexpr int kWidth = 4096;
+    static constexpr int kWidth = 4096, kTogether = 4;
 
     const Polyphase& p_;
+    const int together_;  // rows of one phase: their sums are loaded and stored once. In NCHW that would break the stream of rows
     int channels_ = 0;
     std::vector<Strip> strips_;
     std::vector<double> sums_;  // a row for each row phase
@@ -62,21 +63,40 @@ class UnitNorms {
     void add_rows(const S* x, const Strip& strip) {
         const int64_t width = int64_t{strip.columns} * channels_;
         std::fill_n(sums_.begin(), p_.sh * width, 0.0);
-        for (int i = 0; i < p_.oh; i++) {
+        for (int first = 0; first < p_.oh; first += together_) {
+            const int last = std::min(first + together_, p_.oh);
             for (int a = 0; a < p_.sh; a++) {
-                const int h = p_.rows(a).source(i);
+                const S* rows[kTogether];
+                int count = 0;
+                for (int i = first; i < last; i++) {
+                    const int h = p_.rows(a).source(i);
+                    if (h >= 0) rows[count++] = x + int64_t{h} * p_.W * pixel(p_);
+                }
                 for (const Run& run : strip.runs) {
-                    if (h < 0) break;
-                    const S* from = x + h * p_.W * pixel(p_) + run.from;
                     double* to = sums_.data() + a * width + run.to;
-                    for (int64_t k = 0; k < run.count; k++) to[k] = with_member(to[k], widened(from[k]), order);
+                    if (count == kTogether) {
+                        add_runs(rows, run.from, run.count, to);
+                    } else {
+                        for (int r = 0; r < count; r++) add_run(rows[r] + run.from, run.count, to);
+                    }
                 }
             }
         }
     }
+    static void add_run(const S* from, int64_t count, double* to) {
+        for (int64_t k = 0; k < count; k++) to[k] = with_member(to[k], widened(from[k]), order);
+    }
+    static void add_runs(const S* const (&rows)[kTogether], int64_t from, int64_t count, double* to) {
+        for (int64_t k = 0; k < count; k++) {
+            double sum = to[k];
+#pragma GCC unroll 4
+            for (const S* row : rows) sum = with_member(sum, widened(row[from + k]), order);
+            to[k] = sum;
+        }
+    }
 
   public:
-    explicit UnitNorms(const Polyphase& p) : p_(p) {}
+    explicit UnitNorms(const Polyphase& p) : p_(p), together_(p.channels_last ? kTogether : 1) {}
 
     // norms: (sh * sw, C), from the unit's first channel.
     void find(int64_t image, int64_t channel, int channels, double* norms) {

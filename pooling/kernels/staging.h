@@ -6,17 +6,24 @@
 
 namespace poolzoo {
 
-// For short runs, by steps of 16 bytes: a call of memcpy takes as long as some of them.
+// For short runs, by steps of a vector or of 16 bytes: a call of memcpy takes as long as some of them.
+template <int bytes, class T>
+HD void copy_steps(const T* from, int64_t count, T* to) {
+    constexpr int64_t some = bytes / sizeof(T);
+    for (int64_t k = 0; k < count - some; k += some) memcpy(to + k, from + k, bytes);
+    memcpy(to + count - some, from + count - some, bytes);
+}
 template <class T>
 HD void copy_run(const T* from, int64_t count, T* to) {
-    constexpr int64_t some = 16 / sizeof(T);
-    if (count < some) {
+    const int64_t bytes = count * sizeof(T);
+    if (bytes < 16) {
         for (int64_t k = 0; k < count; k++) to[k] = from[k];
-    } else if (count > 64 * some) {
-        memcpy(to, from, count * sizeof(T));
+    } else if (bytes < kVectorBytes) {
+        copy_steps<16>(from, count, to);
+    } else if (bytes <= 16 * kVectorBytes) {
+        copy_steps<kVectorBytes>(from, count, to);
     } else {
-        for (int64_t k = 0; k < count - some; k += some) memcpy(to + k, from + k, 16);
-        memcpy(to + count - some, from + count - some, 16);
+        memcpy(to, from, bytes);
     }
 }
 
