@@ -11,7 +11,7 @@ template <class T, class Sender>
 class Gather {
     using V = typename Plan<T>::V;
     static constexpr int L = Plan<T>::L;
-    static constexpr int64_t kAhead = 1024;      // numbers: what is written that much later is asked for
+    static constexpr int64_t kAhead = 3072;      // numbers: what is written that much later is asked for
     static constexpr int64_t kMostTerms = 1 << 14;  // beyond, a row's are made when it comes: they outgrow the cache
 
     struct Fold {  // a tap past the border, and the column that it stands for

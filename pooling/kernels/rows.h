@@ -92,6 +92,7 @@ struct RowOf {
     using State = typename Red::State;
     static constexpr Traits traits = Red::traits;
     static constexpr int L = Plan<T>::L;
+    static constexpr int64_t kFurther = 1536;
 
     const Plan<T>& plan;
     RowRing<T>&x, &logits;
@@ -103,12 +104,12 @@ struct RowOf {
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
     const bool looks_ahead;     // NHWC, in place, at stride 2
-    const int64_t next_row;     // by how much further on the next output row looks
+    const int64_t ahead;        // and by how many numbers of x or dx
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
-          looks_ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2), next_row(p.w.sh * p.w.W * p.w.C),
+          looks_ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2), ahead(p.w.W * p.w.C + kFurther),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -236,13 +237,13 @@ struct RowOf {
             }
         }
     }
-    // Asks for what the next row's windows of side K are the first to look at, at stride 2: pixels in turn of several rows
-    // are no stream to a processor.
+    // Asks for what windows of side K are soon the first to look at, at stride 2, a row of x further down and some pixels
+    // further on: pixels in turn of several rows are no stream to a processor.
     template <int K>
     HD void look_ahead(const T* const* at, const Block& b) const {
         if (!looks_ahead) return;
         for (int r = K - 2; r < K; r++) {
-            for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + next_row);
+            for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + ahead);
         }
     }
 

@@ -318,7 +318,11 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
             if (!plan_.w.channels_last) {
                 store_joined(parts[2 * r], parts[2 * r + 1], to + 2 * b.out);
             } else {
-                for (int t = 0; t < 2; t++) store(to + (2 * b.column + t) * C + b.channel, parts[2 * r + t]);
+                for (int t = 0; t < 2; t++) {
+                    T* pixel = to + (2 * b.column + t) * C + b.channel;
+                    __builtin_prefetch(pixel + row_.ahead, 1);
+                    store(pixel, parts[2 * r + t]);
+                }
             }
         }
     }
