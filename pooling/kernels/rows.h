@@ -38,6 +38,14 @@ class RowRing {
         if (source_ == nullptr) return;
         const Window& w = plan_.w;
         const int64_t start = w.row_start(i), row = plan_.row_at(unit, 1) - unit.x;
+        if (w.border == Border::Skip) {  // all of them are rows of x
+            const int64_t first = unit.x + (start + span.begin * w.dh) * row, step = w.dh * row;
+            if (plan_.readable(first) && plan_.readable(first + (span.end - 1 - span.begin) * step)) {
+                const T* at = static_cast<const T*>(source_) + first;
+                for (int r = span.begin; r < span.end; r++, at += step) rows[r] = at;
+                return;
+            }
+        }
         for (int r = span.begin; r < span.end; r++) {
             const int64_t wanted = start + r * w.dh;
             const int64_t h = wanted < 0 || wanted >= w.H ? continued(wanted, w.H, w.border) : wanted;
