@@ -365,11 +365,17 @@ def subsample_scaled2d(
     """The sum of each window times `scale` plus `bias`, both of shape (C,) (LeCun et al. 1998, section II.B)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="subsample_scaled")
     check("subsample_scaled", x, window)
-    if uses_native("subsample_scaled", x):
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        total = avg_pool2d(wide, window, divisor_override=1)
-        return (total * scale.view(-1, 1, 1) + bias.view(-1, 1, 1)).to(x.dtype)
-    return run("subsample_scaled", composite.subsample_scaled2d, x, window, scale, bias)
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    learned = torch.is_grad_enabled() and (scale.requires_grad or bias.requires_grad)
+    if learned and uses_native("subsample_scaled", x):
+        total = avg_pool2d(x.to(wide), window, divisor_override=1)
+        # A batch norm of known mean 0 and variance 1 is this scale and bias, and finds both gradients in one pass.
+        zeros, ones = torch.zeros_like(scale, dtype=wide), torch.ones_like(scale, dtype=wide)
+        batch = total if x.dim() == 4 else total.unsqueeze(0)
+        y = F.batch_norm(batch, zeros, ones, scale.to(wide), bias.to(wide), eps=0.0).to(x.dtype)
+        return y if x.dim() == 4 else y.squeeze(0)
+    call = {"reducer": "ScaledSum", "parameter": scale, "table": bias.to(wide).contiguous()}
+    return run("subsample_scaled", composite.subsample_scaled2d, x, window, scale, bias, native_call=call)
 
 
 def s3_pool2d(

@@ -7,6 +7,7 @@ using Parallel = void (*)(int64_t count, int64_t grain, const void* context, voi
 struct Kernel {
     void (*forward)(const Call&, Parallel);
     void (*backward)(const Call&, Parallel);
+    bool learned;
 };
 #ifdef POOLZOO_PLUGIN
 Kernel kernels_3_float(Reducer), kernels_3_double(Reducer);
@@ -38,7 +39,11 @@ void parallel(int64_t count, int64_t grain, const void* context, void (*body)(co
 }
 
 void run_forward(const Call& call, const Tensor&) { kernel_of(call).forward(call, parallel); }
-void run_backward(const Call& call, const Tensor&) { kernel_of(call).backward(call, parallel); }
+void run_backward(const Call& call, const Tensor&) {
+    const Kernel kernel = kernel_of(call);
+    check_learned(call, kernel.learned);
+    kernel.backward(call, parallel);
+}
 
 }  // namespace
 }  // namespace poolzoo

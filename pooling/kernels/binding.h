@@ -115,7 +115,7 @@ inline Call call_of(const Tensor& like, int64_t N, int64_t C, int64_t H, int64_t
 
 inline void give(Call& call, const MaybeTensor& parameter, const MaybeTensor& table) {
     const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
-    const int64_t C = call.window.C, entries = (call.window.taps() + 1) * call.window.taps();
+    const int64_t C = call.window.C;
     for (const MaybeTensor& t : {parameter, table}) {
         STD_TORCH_CHECK(!t || (t->scalar_type() == wide && t->is_contiguous()), "pooling: parameters must be contiguous ",
                         "and of the type that is computed in");
@@ -127,7 +127,7 @@ inline void give(Call& call, const MaybeTensor& parameter, const MaybeTensor& ta
         call.parameter_per_channel = numbers != 1;
     }
     if (table) {
-        const int64_t least = call.reducer == Reducer::Filter ? call.window.taps() : entries;
+        const int64_t least = table_length(call.reducer, call.window.taps());
         STD_TORCH_CHECK(table->numel() == least || table->numel() == least * C, "pooling: a table of the wrong size");
         call.table = table->const_data_ptr();
         call.table_step = table->numel() == least ? 0 : least;
@@ -183,6 +183,11 @@ Tensor forward_alone(const Tensor& x, const MaybeTensor& logits, const MaybeTens
                      const MaybeTensor& seed, int64_t reducer, const std::vector<int64_t>& window,
                      const std::vector<double>& numbers) {
     return reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, false).first;
+}
+
+inline void check_learned(const Call& call, bool learned) {
+    STD_TORCH_CHECK(learned || call.dparameter == nullptr, "pooling: this reducer has no parameter_slope: give its ",
+                    "parameter and table as constants, without requires_grad");
 }
 
 template <Run run>

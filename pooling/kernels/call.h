@@ -11,7 +11,7 @@ enum class Dtype : int { Float, Double, BFloat16, Half };
 #define POOLZOO_REDUCERS(X)                                                                                        \
     X(Max) X(Min) X(Avg) X(Filter) X(Mixed) X(Lp) X(Root2) X(Gem) X(LogSumExp) X(Soft) X(WeightedMean) X(Edscw)     \
     X(Idw) X(Ada) X(Stochastic) X(ShiftedStochastic) X(StochasticExpectation) X(ShiftedExpectation) X(Median)       \
-    X(RankDraw) X(RankMean)
+    X(RankDraw) X(RankMean) X(ScaledSum)
 
 // POOLZOO_ADDED lists those of a plugin (POOLZOO_PLUGIN, its header), whose library holds them and no other.
 enum class Reducer : int {
@@ -23,6 +23,15 @@ enum class Reducer : int {
 #undef X
         Count
 };
+
+// How many numbers a table has, or each channel's where every channel has one.
+inline int64_t table_length(Reducer reducer, int64_t taps) {
+    switch (reducer) {
+        case Reducer::Filter: return taps;
+        case Reducer::ScaledSum: return 1;
+        default: return (taps + 1) * taps;
+    }
+}
 
 // What `count` is: the window's members, the positions inside the padded input, or a fixed number.
 enum class Divisor : int { Members, Padded, Fixed };

@@ -75,7 +75,7 @@ void backward(const Call& call, Parallel parallel) {
 
 template <template <class> class R>
 Kernel kernel() {
-    return {forward<R, POOLZOO_WIDE>, backward<R, POOLZOO_WIDE>};
+    return {forward<R, POOLZOO_WIDE>, backward<R, POOLZOO_WIDE>, R<VectorOf<POOLZOO_WIDE>::type>::traits.learned};
 }
 
 }  // namespace
@@ -91,6 +91,7 @@ Kernel POOLZOO_NAME(POOLZOO_GROUP, POOLZOO_WIDE)(Reducer reducer) {
         case Reducer::Min: return kernel<Min>();
         case Reducer::Avg: return kernel<Avg>();
         case Reducer::Filter: return kernel<Filter>();
+        case Reducer::ScaledSum: return kernel<ScaledSum>();
         case Reducer::Mixed: return kernel<Mixed>();
         case Reducer::Root2: return kernel<Root2>();
         case Reducer::Soft: return kernel<Soft>();
@@ -116,7 +117,7 @@ Kernel POOLZOO_NAME(POOLZOO_GROUP, POOLZOO_WIDE)(Reducer reducer) {
         POOLZOO_ADDED(X)
 #undef X
 #endif
-        default: return {nullptr, nullptr};
+        default: return {};
     }
 }
 

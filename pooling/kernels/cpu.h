@@ -57,6 +57,7 @@ using Parallel = void (*)(int64_t count, int64_t grain, const void* context, voi
 struct Kernel {
     void (*forward)(const Call&, Parallel);
     void (*backward)(const Call&, Parallel);
+    bool learned;  // has a gradient by its parameter or table
 };
 
 }  // namespace poolzoo

@@ -47,6 +47,7 @@ void run_forward(const Call& call, const Tensor& like) {
 void run_backward(const Call& call, const Tensor& like) {
     const Device device(like);
     const Kernel kernel = kernel_of(call);
+    check_learned(call, kernel.learned);
     Frame frame = frame_of(call);
     MaybeTensor states;
     const bool by_value = call.taps == nullptr;
@@ -102,6 +103,7 @@ Kernel instances() {
         kernel.forward = over_outputs<Forward<R, S>>;
         kernel.backward = over_inputs<Backward<R, S>>;
         if constexpr (View::keeps_states || View::traits.learned) kernel.windows = over_outputs<Windows<R, S>>;
+        kernel.learned = View::traits.learned;
         kernel.state_size = View::keeps_states ? sizeof(typename View::State) : 0;
     }
     return kernel;

@@ -20,11 +20,11 @@ from pooling.kernels import library, toolchain, twice
 REDUCERS = (
     "Max", "Min", "Avg", "Filter", "Mixed", "Lp", "Root2", "Gem", "LogSumExp", "Soft", "WeightedMean", "Edscw", "Idw",
     "Ada", "Stochastic", "ShiftedStochastic", "StochasticExpectation", "ShiftedExpectation", "Median", "RankDraw",
-    "RankMean",
+    "RankMean", "ScaledSum",
 )  # fmt: skip
 NUMBER = {name: number for number, name in enumerate(REDUCERS)}
 INDEXED = frozenset(NUMBER[n] for n in ("Max", "Min", "Stochastic", "ShiftedStochastic", "Median", "RankDraw"))
-LINEAR = frozenset(NUMBER[n] for n in ("Avg", "Filter"))
+LINEAR = frozenset(NUMBER[n] for n in ("Avg", "Filter", "ScaledSum"))
 RANKED = frozenset(("Median", "RankDraw", "RankMean"))
 MOST_RANKED = 64  # kMostRanked in rank.h
 
@@ -135,7 +135,8 @@ def pool2d(
     Args:
         window: as `window_numbers` gives it.
         parameter: a number or a tensor of shape () or (C, 1, 1).
-        table: weights by tap (Filter) or by number of members and rank.
+        table: weights by tap (Filter) or by number of members and rank, or a bias (ScaledSum). Linear reducers take
+            parameter and table as constants.
         divisor: what `FIXED` divides by.
     """
     learned = None
@@ -229,7 +230,7 @@ def _set_up(ctx, inputs, output) -> None:
     if save:
         ctx.save_for_backward(None, None, parameter, None, output[1])
     elif reducer in LINEAR:
-        ctx.save_for_backward(None, None, None, table, None)
+        ctx.save_for_backward(None, None, parameter, table, None)
     else:
         ctx.save_for_backward(x, logits, parameter, table, None)
 

@@ -22,7 +22,7 @@ template <class V>
 struct Lp : Weighted<Lp<V>, V> {
     using I = Int<V>;
     static constexpr Traits traits = {
-        .passes = 2, .backward_passes = 2, .learned_passes = 3, .learned = true, .divides = true, .weighted = true};
+        .passes = 2, .backward_passes = 2, .learned_passes = 3, .learned = true, .weighted = true};
     V p, count;
     struct State {
         V unit, total, logs;
@@ -85,7 +85,7 @@ struct Lp : Weighted<Lp<V>, V> {
 template <class V>
 struct Root2 {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .divides = true};
+    static constexpr Traits traits = {.passes = 2, .backward_passes = 2};
     V count;
     struct State {
         V largest, total;

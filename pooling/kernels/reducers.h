@@ -15,7 +15,7 @@ struct Given {
     V parameter;                  // of the layer or the channel: a, p, r, beta, ...
     V uniform;                    // one random number in [0, 1) for each window
     V count;                      // the number of members, or what the average divides by
-    const Number<V>* table;       // weights by tap, or by number of members and rank (see rank.h)
+    const Number<V>* table;       // weights by tap, by number of members and rank (see rank.h), or a bias
     int64_t taps;                 // kh * kw
     int64_t table_step;           // from one lane's table to the next one's
     int tables;                   // lanes that have one; the others use the last
@@ -31,7 +31,7 @@ struct Traits {
     int learned_passes = 0;       // passes before parameter_slope, where it needs more than the slopes
     bool learned = false;         // has parameter_slope, dy/dparameter, or by the weight of one rank
     bool absent = false;          // takes -inf for a position that is not a member
-    bool divides = false;         // `count` is the average's divisor
+    bool prepares = false;        // linear: `prepared` is not the gradient as it is
     bool ranked = false;          // sorts: see rank.h
     bool weighted = false;        // derives from Weighted
     int inputs = 1;               // 2: values and logits
@@ -103,7 +103,7 @@ using Min = Extreme<V, false>;
 template <class V>
 struct Avg {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .divides = true};
+    static constexpr Traits traits = {.linear = true, .prepares = true};
     V count;
     struct State {
         V sum;
@@ -117,6 +117,29 @@ struct Avg {
     HD V result(const State& s) const { return s.sum / count; }
     HD V slope(V, V, const State&, int) const { return splat<V>(1) / count; }
     HD V prepared(V gradient) const { return gradient / count; }
+    HD V share(V prepared, int) const { return prepared; }
+};
+
+// y = c sum_k x_k + b, c and b of the channel (LeCun 1998, section II.B).
+template <class V>
+struct ScaledSum {
+    using I = Int<V>;
+    static constexpr Traits traits = {.linear = true, .prepares = true};
+    V scale, bias;
+    struct State {
+        V sum;
+    };
+    HD explicit ScaledSum(const Given<V>& given) : scale(given.parameter), bias(splat<V>(0)) {
+        if (given.table == nullptr) return;  // backward
+        bias = given.table_step == 1 ? load<V>(given.table) : V{} + *given.table;
+    }
+    HD State init() const { return {splat<V>(0)}; }
+    template <int pass>
+    HD void add(State& s, V x, V, int) const {
+        s.sum = s.sum + x;
+    }
+    HD V result(const State& s) const { return s.sum * scale + bias; }
+    HD V prepared(V gradient) const { return gradient * scale; }
     HD V share(V prepared, int) const { return prepared; }
 };
 

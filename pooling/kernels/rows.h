@@ -133,7 +133,7 @@ struct RowOf {
             parameter[k] = given ? given[(c + lane) * step] : static_cast<T>(call.fixed_parameter);
         }
         if (call.table == nullptr) return;
-        const int64_t each = call.reducer == Reducer::Filter ? plan.w.taps() : (plan.w.taps() + 1) * plan.w.taps();
+        const int64_t each = table_length(call.reducer, plan.w.taps());
         const int64_t length = call.table_step == 0 ? each : unit.channels * call.table_step;
         if (!tables.empty() && call.table_step == 0) return;
         tables.resize(length + L);

@@ -113,12 +113,12 @@ class Shares : public FromGradients<R, T> {
     using Base::plan_, Base::stage_, Base::staged_, Base::row_;
     using typename Base::V;
     using typename Base::Red;
-    static constexpr bool divides = Base::Row::traits.divides;
+    static constexpr bool prepares = Base::Row::traits.prepares;
     Given<V> given_{};
 
   public:
     using Sender = Shares;
-    Shares(const Plan<T>& plan, int64_t slots) : Base(plan, slots, divides) {}
+    Shares(const Plan<T>& plan, int64_t slots) : Base(plan, slots, prepares) {}
     void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
         Base::enter_unit(unit, begin, end);
         given_.table = row_.table;
@@ -127,9 +127,9 @@ class Shares : public FromGradients<R, T> {
     void send(const Unit& unit, int64_t i, int64_t slot) {
         if (!staged_) return;
         const int64_t at = stage_.place(slot, 1);
-        if (!divides && plan_.out_in_place) return this->stage(unit, i, at);
+        if (!prepares && plan_.out_in_place) return this->stage(unit, i, at);
         this->stage(unit, i, at, [&](const Block& b, V g) {
-            if constexpr (divides) g = Red(row_.given(b)).prepared(g);
+            if constexpr (prepares) g = Red(row_.given(b)).prepared(g);
             return g;
         });
     }

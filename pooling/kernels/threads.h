@@ -318,6 +318,7 @@ using Launch = void (*)(const Frame&, void* stream);
 struct Kernel {
     Launch forward, windows, backward;
     int64_t state_size;  // 0: keeps none
+    bool learned;        // has a gradient by its parameter or table
 };
 
 // The instances are compiled in parts, of which each has the reducers whose number leaves `group`.

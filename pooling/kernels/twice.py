@@ -106,6 +106,7 @@ def _composite(
             else composite.avg_pool2d(x, window, True, 1) / divisor
         ),
         "Filter": lambda x, logits, p: _filter(x, table, numbers),
+        "ScaledSum": lambda x, logits, p: composite.subsample_scaled2d(x, window, p, cast(Tensor, table)),
         "Mixed": lambda x, logits, p: composite.mixed_pool2d(x, window, p),
         "Lp": lambda x, logits, p: composite.lp_pool2d(x, window, p, mode != 2),
         "Root2": lambda x, logits, p: composite.lp_pool2d(x, window, 2.0, mode != 2),

@@ -51,6 +51,14 @@ def numpy_logits(x: Any) -> Any:
     return np.where(x > 0.5, 1.0, np.where(x < -0.5, -2.0, 0.25))
 
 
+def per_channel(x: Tensor, first: float) -> Tensor:
+    return first + torch.arange(x.shape[1], dtype=torch.float64) / 8
+
+
+def numpy_per_channel(x: Any, first: float) -> Any:
+    return first + np.arange(x.shape[1]) / 8
+
+
 F, R = functional, reference
 CASES = [
     Case("max", lambda x, w: F.max_pool2d(x, w), lambda x, w: R.max_pool2d(x, w), exact=True),
@@ -65,6 +73,11 @@ CASES = [
         "avg divisor",
         lambda x, w: F.avg_pool2d(x, w, divisor_override=3),
         lambda x, w: R.avg_pool2d(x, w, divisor_override=3),
+    ),
+    Case(
+        "subsample_scaled",
+        lambda x, w: F.subsample_scaled2d(x, w, scale=per_channel(x, 0.5), bias=per_channel(x, -0.25)),
+        lambda x, w: R.subsample_scaled2d(x, w, scale=numpy_per_channel(x, 0.5), bias=numpy_per_channel(x, -0.25)),
     ),
     Case("mixed", lambda x, w: F.mixed_pool2d(x, w, a=0.3), lambda x, w: R.mixed_pool2d(x, w, a=0.3)),
     Case("lp 2", lambda x, w: F.lp_pool2d(x, w), lambda x, w: R.lp_pool2d(x, w)),

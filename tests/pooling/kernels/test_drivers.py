@@ -20,7 +20,7 @@ from pooling.kernels import native, toolchain, twice
 from tests.pooling.kernels.operators import logits_of, seed
 from tests.pooling.kernels.test_fuzz import DTYPES, EXAMPLES, FUZZ, inputs, windows
 
-PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6}
+PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6, "ScaledSum": 0.4}
 
 
 def wide(dtype):
@@ -43,6 +43,8 @@ def arguments(data, reducer, x, window):
         border = data.draw(st.sampled_from(list(native.BORDERS.values())))
         table = torch.linspace(-1, 1, taps)
         size = tuple(-(-n // s) for n, s in zip(x.shape[2:], window.stride, strict=True))
+    if reducer == "ScaledSum":
+        table = torch.linspace(-1, 1, data.draw(st.sampled_from([1, C])))
     if reducer in native.RANKED and reducer != "Median":
         table = ranks.geometric(taps, 0.4).expand(data.draw(st.sampled_from([1, C])), taps + 1, taps)
         table = ranks.cumulative(table[0], certain=False) if reducer == "RankDraw" else table.contiguous()
@@ -76,10 +78,10 @@ def compare(driver, data, reducer, x, window):
     else:
         close((y, other), x.dtype)
     gradient = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).to(x.dtype).view(y.shape)
-    kept = (None, None, None, None, taps) if indexed else (None, None, None, table, None)
+    kept = (None, None, None, None, taps) if indexed else (None, None, parameter, table, None)
     kept = kept if indexed or linear else (x, logits, parameter, table, None)
     channels_last = native._is_channels_last(x)
-    learned = reducer in {*PARAMETERS, "RankMean"} - {"Soft"}
+    learned = reducer in {*PARAMETERS, "RankMean"} - {"Soft", "ScaledSum"}
     found = both(
         driver, "pool2d_backward", gradient, *kept, *x.shape[2:], channels_last, number, numbers, more, learned
     )

@@ -9,18 +9,21 @@ from pooling.kernels import native
 from tests.pooling.kernels.operators import logits_of, seed
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
-PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6}
+PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6, "ScaledSum": 0.4}
+CONSTANT = ("Soft", "ScaledSum")  # whose parameter has no gradient
 
 
 def given(reducer, x, taps):
     """The arguments of `native.pool2d` after the window."""
     call = {"reducer": reducer}
     if reducer in PARAMETERS:
-        call["parameter"] = torch.full((x.shape[1], 1, 1), PARAMETERS[reducer]).requires_grad_(reducer != "Soft")
+        call["parameter"] = torch.full((x.shape[1], 1, 1), PARAMETERS[reducer]).requires_grad_(reducer not in CONSTANT)
     if reducer == "WeightedMean":
         call["logits"] = logits_of(x).requires_grad_()
     if reducer == "Filter":
         call["table"] = torch.linspace(-1, 1, taps)
+    if reducer == "ScaledSum":
+        call["table"] = torch.linspace(-1, 1, x.shape[1])
     if reducer in ("RankDraw", "RankMean"):
         table = ranks.geometric(taps, 0.4)
         call["table"] = (ranks.cumulative(table, certain=False) if reducer == "RankDraw" else table).float()
@@ -80,11 +83,23 @@ def test_opcheck(reducer, layout):
     x = torch.randn(2, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     call = given(reducer, x, 6)
     wide = {k: call[k].detach().double() if k in call else None for k in ("logits", "parameter", "table")}
-    wide = {k: t if t is None or k == "table" else t.requires_grad_() for k, t in wide.items()}
+    constant = {"table"} | ({"parameter"} if reducer in CONSTANT else set())
+    wide = {k: t if t is None or k in constant else t.requires_grad_() for k, t in wide.items()}
     window = native.window_numbers(pooling.Window((3, 2), (2, 1), (1, 1)), (3, 7))
     number, keep = native.NUMBER[reducer], native.NUMBER[reducer] in native.INDEXED
     arguments = (x, *wide.values(), call.get("seed"), number, window, [1.0, 0.01, 0.0], keep)
     torch.library.opcheck(torch.ops.poolzoo.pool2d.default, arguments)
+
+
+@pytest.mark.parametrize("reducer", CONSTANT)
+def test_a_parameter_that_has_no_gradient_is_not_given_one(reducer):
+    x = torch.randn(2, 3, 8, 8)
+    call = given(reducer, x, 4)
+    call["parameter"].requires_grad_()
+    window = native.window_numbers(pooling.Window((2, 2), (2, 2)), (4, 4))
+    y = native.pool2d(call.pop("reducer"), x, window, **call)
+    with pytest.raises(RuntimeError, match="as constants"):
+        y.sum().backward()
 
 
 def test_the_seed_alone_decides_a_draw_in_any_layout():
