@@ -32,26 +32,26 @@ def blur_pool2d(
     """A separable low-pass filter at every stride-th position (Zhang 2019).
 
     Args:
-        filter: a binomial filter's length, or any row of weights; its outer product is the filter.
+        filter: a binomial filter's length, or any row of weights, whose outer product is the filter, or that product.
         before: rows and columns by which the first window reaches past the near border; the default keeps the
             filter centred, an even one reaching one further at the far side.
         size: H', W'; ceil(H / stride) by default.
         pad_mode: "reflect", "zeros" or "circular".
     """
-    row = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
+    weights = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
+    weights = torch.outer(weights, weights) if weights.dim() == 1 else weights
     step = (stride, stride) if isinstance(stride, int) else stride
-    before = (len(row) - 1) // 2 if before is None else before
+    before = (len(weights) - 1) // 2 if before is None else before
     near = (before, before) if isinstance(before, int) else before
     check("blur", x)
     size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
-    if uses_native("blur", x, supported=not row.requires_grad):
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-        table = torch.outer(row, row).to(wide).contiguous()
-        window = Window((len(row), len(row)), step, near)
+    if uses_native("blur", x, supported=not weights.requires_grad):
+        table = weights.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
+        window = Window((len(weights), len(weights)), step, near)
         numbers = native.window_numbers(window, size, native.BORDERS[pad_mode])
         y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=table)
         return y if x.dim() == 4 else y.squeeze(0)
-    return in_plain_torch(composite.filter2d, x, torch.outer(row, row), step, near, size, pad_mode)
+    return in_plain_torch(composite.filter2d, x, weights, step, near, size, pad_mode)
 
 
 def max_blur_pool2d(

@@ -35,8 +35,7 @@ def first_kept(taps: int, q: float) -> Tensor:
 def renormalised(weights: Tensor) -> Tensor:
     """(K,) or (C, K) weights -> (K + 1, K) or (C, K + 1, K): row n over the first n ranks, summing to 1."""
     taps = weights.shape[-1]
-    n, r = _rows(taps)
-    kept = torch.where((r < n).to(weights.device), weights.unsqueeze(-2), 0.0)
+    kept = weights.unsqueeze(-2).expand(*weights.shape[:-1], taps + 1, taps).tril(-1)
     total = kept.sum(dim=-1, keepdim=True)
     return kept / torch.where(total == 0, 1.0, total)
 

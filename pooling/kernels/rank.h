@@ -101,7 +101,7 @@ template <class V>
 struct Ranks {
     using I = Int<V>;
     struct State {
-        int filled;
+        int filled;                                // members; none where they were sorted at once
         int tap[kMostRanked], place[kMostRanked];  // the k-th member's tap; which member a tap is
         V nan;
         V value[kMostRanked];
@@ -134,13 +134,44 @@ struct Ranks {
 template <class V>
 struct Picked : Ranks<V> {
     using I = Int<V>;
-    using typename Ranks<V>::State;
+    struct State : Ranks<V>::State {
+        V picked;  // where the members were sorted at once
+        I tap_picked;
+    };
+    HD State init() const { return {Ranks<V>::init(), V{}, I{}}; }
+    HD static V filler() { return splat<V>(-INFINITY); }
+    // Leaves NaN and infinity to `add`, and few members, which it compares as quickly.
+    template <int N, class Only>
+    HD bool pick(State& s, const V (&x)[N], I rank, Only only) const {
+        if constexpr (N <= 4) return false;
+        V finite = splat<V>(0), sorted[N], y = splat<V>(0);
+#pragma GCC unroll 16
+        for (int k = 0; k < N; k++) finite = finite + only(k, x[k]) * splat<V>(0), sorted[k] = x[k];
+        if (any_other(finite, finite)) return false;
+        sort_down(sorted);
+#pragma GCC unroll 16
+        for (int r = 0; r < N; r++) y = rank == splat_int<V>(r) ? sorted[r] : y;
+        // Of those that are equal to it, the one with as many larger or equal ones before.
+        I before = rank, tap = splat_int<V>(-1);
+#pragma GCC unroll 16
+        for (int k = 0; k < N; k++) before = x[k] > y ? before - 1 : before;
+#pragma GCC unroll 16
+        for (int k = 0; k < N; k++) {
+            const auto equal = x[k] == y;
+            tap = equal & (before == 0) ? splat_int<V>(k) : tap;
+            before = equal ? before - 1 : before;
+        }
+        s.picked = y, s.tap_picked = tap;
+        return true;
+    }
     HD V value_at(const State& s, I rank) const {
+        if (s.filled == 0) return s.picked;
         V y = splat<V>(0);
         for (int k = 0; k < s.filled; k++) y = s.rank[k] == rank ? s.value[k] : y;
         return this->or_nan(y, s);
     }
     HD I tap_at(const State& s, I rank) const {
+        if (s.filled == 0) return s.tap_picked;
         I tap = splat_int<V>(-1);
         for (int k = 0; k < s.filled; k++) tap = s.rank[k] == rank ? splat_int<V>(s.tap[k]) : tap;
         return tap;
@@ -155,6 +186,10 @@ struct Median : Picked<V> {
     static constexpr Traits traits = {.indexed = true, .absent = true, .ranked = true};
     I rank;
     HD explicit Median(const Given<V>& given) : rank(truncated(given.count * splat<V>(0.5))) {}
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only only) const {
+        return this->pick(s, x, rank, only);
+    }
     HD V result(const State& s) const { return this->value_at(s, rank); }
     HD I tap(const State& s) const { return this->tap_at(s, rank); }
 };
@@ -177,6 +212,10 @@ struct RankDraw : Picked<V> {
             }
             return first;
         });
+    }
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only only) const {
+        return this->pick(s, x, rank, only);
     }
     HD V result(const State& s) const { return this->value_at(s, rank); }
     HD I tap(const State& s) const { return this->tap_at(s, rank); }

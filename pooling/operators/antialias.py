@@ -40,14 +40,16 @@ class FilterPool2d(Downsampler2d):
     def __init__(self, row: Tensor, pad_mode: PadMode, **site) -> None:
         super().__init__(**site)
         self.row: Tensor
+        self.weights: Tensor
         self.register_buffer("row", row, persistent=False)
+        self.register_buffer("weights", torch.outer(row, row), persistent=False)
         self.pad_mode = self.filter_padding if pad_mode == "auto" else pad_mode
         near = (len(row) - 1) // 2
         self.near = (near, near)  # rows and columns by which the first filter reaches past the near border
 
     def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        stride = self.window.stride
-        return functional.blur_pool2d(x, stride, filter=self.row, before=self.near, size=size, pad_mode=self.pad_mode)
+        options = {"before": self.near, "size": size, "pad_mode": self.pad_mode}
+        return functional.blur_pool2d(x, self.window.stride, filter=self.weights, **options)
 
 
 @register("blur", kind="downsampler", paper="Zhang 2019, arXiv:1904.11486")
