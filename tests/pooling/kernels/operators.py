@@ -81,6 +81,7 @@ CASES = [
     ),
     Case("mixed", lambda x, w: F.mixed_pool2d(x, w, a=0.3), lambda x, w: R.mixed_pool2d(x, w, a=0.3)),
     Case("lp 2", lambda x, w: F.lp_pool2d(x, w), lambda x, w: R.lp_pool2d(x, w)),
+    Case("lp 3", lambda x, w: F.lp_pool2d(x, w, p=3.0), lambda x, w: R.lp_pool2d(x, w, p=3.0)),
     Case(
         "lp 3.5 sum",
         lambda x, w: F.lp_pool2d(x, w, p=3.5, normalize=False),
