@@ -40,6 +40,10 @@ def blur_pool2d(
     """
     weights = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
     weights = torch.outer(weights, weights) if weights.dim() == 1 else weights
+    if weights.dim() != 2 or weights.shape[0] != weights.shape[1]:
+        raise ValueError(
+            f"blur: filter must be a length, a row of weights or a square, got shape {tuple(weights.shape)}"
+        )
     step = (stride, stride) if isinstance(stride, int) else stride
     before = (len(weights) - 1) // 2 if before is None else before
     near = (before, before) if isinstance(before, int) else before

@@ -366,6 +366,12 @@ def subsample_scaled2d(
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="subsample_scaled")
     check("subsample_scaled", x, window)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    for name, given in (("scale", scale), ("bias", bias)):
+        if given.shape != (x.shape[-3],):
+            raise ValueError(
+                f"subsample_scaled: {name} must have one number for each of the input's {x.shape[-3]} channels, "
+                f"got shape {tuple(given.shape)}"
+            )
     learned = torch.is_grad_enabled() and (scale.requires_grad or bias.requires_grad)
     if learned and uses_native("subsample_scaled", x):
         total = avg_pool2d(x.to(wide), window, divisor_override=1)

@@ -140,8 +140,8 @@ HD V power(V t, V p) {
     return t == splat<V>(0) ? splat<V>(0) : exponential<V>(x);
 }
 
-// The cube root of 0 or a normal t > 0. A third of t's bits, taken as a whole number, and two thirds of 1's are the bits of a first
-// guess, within 6%; Halley's step cubes its error.
+// The cube root of 0, or of a normal t up to a quarter of the largest number. A third of t's bits, taken as a whole
+// number, and two thirds of 1's are the bits of a first guess, within 6%; Halley's step cubes its error.
 template <class V>
 HD V cube_root(V t) {
 #ifdef __CUDA_ARCH__

@@ -135,8 +135,8 @@ def pool2d(
     Args:
         window: as `window_numbers` gives it.
         parameter: a number or a tensor of shape () or (C, 1, 1).
-        table: weights by tap (Filter) or by number of members and rank, or a bias (ScaledSum). Linear reducers take
-            parameter and table as constants.
+            Only reducers with a `parameter_slope` have gradients by their parameter and table.
+        table: weights by tap (Filter) or by number of members and rank, or a bias (ScaledSum).
         divisor: what `FIXED` divides by.
     """
     learned = None

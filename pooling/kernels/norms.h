@@ -16,8 +16,8 @@ HD bool need_no_unit(const V (&x)[N], V total) {
     return !any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)));
 }
 
-// (mean |x|^p)^(1/p), in units of the window's largest |x| so that no power overflows or vanishes. At an all-zero
-// window the slopes are 0. `normalize=False` sets the divisor to 1.
+// (mean |x|^p)^(1/p), in units of the window's largest |x|, or of 1 where that will do, so that no power overflows or
+// vanishes. At an all-zero window the slopes are 0. `normalize=False` sets the divisor to 1.
 template <class V>
 struct Lp : Weighted<Lp<V>, V> {
     using I = Int<V>;
@@ -72,7 +72,7 @@ struct Lp : Weighted<Lp<V>, V> {
         const V t = relative(x, s), per = y / powered(y) / count;
         const V zero = splat<V>(0), less = cubic ? t * t : t == zero ? zero : w / t;
         const V size = p == splat<V>(1) ? splat<V>(1) / count : less * per;
-        return x == zero ? zero * size : with_sign(size, x);
+        return x == zero ? zero : with_sign(size, x);
     }
     // log y = log(unit) + log(total / count) / p.
     HD V parameter_slope(const State& s) const {
@@ -105,7 +105,6 @@ struct Root2 {
             s.total = s.total + t * t;
         }
     }
-    // In units of 1 where no square that counts is beyond the smallest or the largest number.
     HD static V filler() { return splat<V>(0); }
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {

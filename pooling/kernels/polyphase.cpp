@@ -35,7 +35,7 @@ class UnitNorms {
     static constexpr int kWidth = 4096, kTogether = 4;
 
     const Polyphase& p_;
-    const int together_;  // rows of one phase: their sums are loaded and stored once. In NCHW that would break the stream of rows
+    const int together_;  // rows of one phase, whose sums are loaded and stored once; slower for the short rows of NCHW
     int channels_ = 0;
     std::vector<Strip> strips_;
     std::vector<double> sums_;  // a row for each row phase

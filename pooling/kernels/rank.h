@@ -1,7 +1,7 @@
 // Reducers of the members' ranks, x(1) >= x(2) >= ...: median, weighted ranks, drawn ranks.
 //
-// A member's rank is the number of those that are larger, or equal and before it in row-major order; every pair is
-// compared once, as the members come. A NaN anywhere gives NaN.
+// A member's rank is the number of those that are larger, or equal and before it in row-major order: every pair is
+// compared once, as the members come, or few members are sorted at once. A NaN anywhere gives NaN.
 #pragma once
 
 #include "reducers.h"
@@ -27,7 +27,7 @@ struct RankTable {
             row[0] = given.table + static_cast<int64_t>(given.common_count) * taps;
         } else if (given.table_step == 0) {
             rows = 0;
-            for (int n = 1; n <= taps; n++) {
+            for (int n = 0; n <= taps; n++) {
                 const I here = given.count == splat<V>(n);
                 if (any(here)) row[rows] = given.table + n * taps, lanes[rows++] = here;
             }
@@ -85,14 +85,14 @@ struct Exchanges {
     }
 };
 
-// The largest first; no NaN.
+// The largest first; no NaN. Of 0 and -0 both stay.
 template <int N, class V>
 HD void sort_down(V (&x)[N]) {
     constexpr Exchanges<N> exchanges;
 #pragma GCC unroll 64
     for (int k = 0; k < exchanges.count; k++) {
         V &a = x[exchanges.first[k]], &b = x[exchanges.second[k]];
-        const V high = greater(a, b), low = lesser(a, b);
+        const V high = greater(a, b), low = lesser(b, a);
         a = high, b = low;
     }
 }
@@ -138,7 +138,7 @@ struct Picked : Ranks<V> {
         V picked;  // where the members were sorted at once
         I tap_picked;
     };
-    HD State init() const { return {Ranks<V>::init(), V{}, I{}}; }
+    HD State init() const { return {Ranks<V>::init(), V{}, splat_int<V>(-1)}; }
     HD static V filler() { return splat<V>(-INFINITY); }
     // Leaves NaN and infinity to `add`, and few members, which it compares as quickly.
     template <int N, class Only>

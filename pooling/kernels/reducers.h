@@ -42,8 +42,8 @@ struct Traits {
 #define POOLZOO_REDUCER(name) static_assert(!name<float>::traits.indexed && !name<float>::traits.ranked);
 
 // For small windows a reducer may have `bool at_once(State&, const V (&members)[N], only)`: what `add` would do with each,
-// or false. Positions that are no members then hold `filler`; only(k, v) is v, or 0 in the lanes where k is none. Those
-// that sort have it for `result` alone: their slopes need every member's rank.
+// or false. Positions that are no members then hold `filler`; only(k, v) is v, or 0 in the lanes where k is none. It may
+// round otherwise than `add`. Those that sort have it for the forward pass alone: slopes need every member's rank.
 //
 // A reducer whose members have weights that are known after a first look at them: `look(s, x, logit)`, then
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.
@@ -130,7 +130,7 @@ struct ScaledSum {
         V sum;
     };
     HD explicit ScaledSum(const Given<V>& given) : scale(given.parameter), bias(splat<V>(0)) {
-        if (given.table == nullptr) return;  // backward
+        if (given.table == nullptr) return;
         bias = given.table_step == 1 ? load<V>(given.table) : V{} + *given.table;
     }
     HD State init() const { return {splat<V>(0)}; }

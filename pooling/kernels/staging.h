@@ -96,7 +96,11 @@ void stage_row(const Plan<T>& plan, const void* x, const Unit& unit, int64_t h, 
     const Window& w = plan.w;
     const int64_t at = plan.row_at(unit, h);
     if (w.channels_last) {
-        for (int64_t k = 0; k < w.W; k++) read(x, at + k * w.C, unit.channels, row + k * plan.pixel, plan.call.dtype);
+        for (int64_t k = 0; k < w.W; k++) {
+            T* pixel = row + k * plan.pixel;
+            read(x, at + k * w.C, unit.channels, pixel, plan.call.dtype);
+            std::fill(pixel + unit.channels, pixel + plan.pixel, T(0));  // not what another unit left there
+        }
         return;
     }
     T* whole = plan.by_phases() ? spare : row;

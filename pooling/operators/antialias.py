@@ -39,9 +39,7 @@ class FilterPool2d(Downsampler2d):
 
     def __init__(self, row: Tensor, pad_mode: PadMode, **site) -> None:
         super().__init__(**site)
-        self.row: Tensor
         self.weights: Tensor
-        self.register_buffer("row", row, persistent=False)
         self.register_buffer("weights", torch.outer(row, row), persistent=False)
         self.pad_mode = self.filter_padding if pad_mode == "auto" else pad_mode
         near = (len(row) - 1) // 2
@@ -73,7 +71,10 @@ class BlurPool2d(FilterPool2d):
         pad_mode: PadMode = "auto",
         **site,
     ) -> None:
-        super().__init__(functional.binomial_row(filter).float(), pad_mode, **site)
+        row = functional.binomial_row(filter).float()
+        super().__init__(row, pad_mode, **site)
+        self.row: Tensor
+        self.register_buffer("row", row, persistent=False)
         if self.native == "avg":
             # Keep each filter centred where the window of the average that it replaces is.
             (near, _), (ph, pw), (eh, ew) = self.near, self.window.padding, self.window.extent

@@ -1,6 +1,7 @@
 """Facts about single operators: limits, identities, what the papers promise."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -312,6 +313,32 @@ def test_lenet_s_subsampling_starts_as_average_pooling(padding: int) -> None:
     assert sum(p.numel() for p in pool.parameters()) == 2 * 5
 
 
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (5, 1, 1)])
+def test_lenet_s_subsampling_needs_a_scale_and_a_bias_for_each_channel(shape: tuple[int, ...], learned: bool) -> None:
+    right, wrong = torch.ones(5, requires_grad=learned), torch.ones(shape, requires_grad=learned)
+    for scale, bias in ((right, wrong), (wrong, right)):
+        with pytest.raises(ValueError, match="one number for each of the input's 5 channels"):
+            functional.subsample_scaled2d(torch.randn(2, 5, 8, 8), 2, scale=scale, bias=bias)
+
+
+def test_constant_scales_leave_lenet_s_subsampling_twice_differentiable() -> None:
+    x = torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
+    scale, bias = torch.tensor([0.5, -2.0]), torch.tensor([1.0, 3.0])
+    pool = partial(functional.subsample_scaled2d, kernel_size=2, scale=scale, bias=bias)
+    assert torch.autograd.gradcheck(pool, x)
+    assert torch.autograd.gradgradcheck(pool, x)
+
+
+@pytest.mark.parametrize("backend", ["native", "composite"])
+def test_zeros_beside_an_infinity_get_no_gradient_of_a_norm(backend: str) -> None:
+    x = torch.tensor([[torch.inf, 0.0], [0.0, 1.0]]).view(1, 1, 2, 2).requires_grad_()
+    with pooling.backend(backend):
+        functional.lp_pool2d(x, 2, p=3.0).sum().backward()
+    assert x.grad is not None
+    assert x.grad.flatten()[1:3].tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("depthwise, weights", [(False, 4 * 4 * 6), (True, 4 * 6)])
 def test_conv_is_torch_s_strided_convolution(depthwise: bool, weights: int) -> None:
     x = torch.randn(2, 4, 9, 8)
@@ -408,6 +435,15 @@ def test_at_a_max_site_the_inf_norm_of_aps_always_ties() -> None:
     dense = functional.max_pool2d(torch.randn(4, 3, 9, 9), 2, 1)
     components = torch.stack([dense[..., i::2, j::2] for i in range(2) for j in range(2)])
     assert ((components.abs().flatten(2).amax(dim=2) == dense.abs().flatten(1).amax(dim=1)).sum(dim=0) > 1).all()
+
+
+def test_a_filter_is_a_row_or_a_square() -> None:
+    x, row = torch.randn(2, 3, 9, 8), torch.tensor([1.0, 2.0, 3.0])
+    y = functional.blur_pool2d(x, 2, filter=row)
+    assert torch.equal(functional.blur_pool2d(x, 2, filter=torch.outer(row, row)), y)
+    for shape in ((), (1, 3), (3, 5), (3, 3, 3)):
+        with pytest.raises(ValueError, match="a length, a row of weights or a square"):
+            functional.blur_pool2d(x, 2, filter=torch.ones(shape))
 
 
 @pytest.mark.parametrize("name", ["max", "avg", "subsample", "blur"])

@@ -6,7 +6,7 @@ import torch
 import pooling
 from pooling import functional, ranks
 from pooling.kernels import native
-from tests.pooling.kernels.operators import logits_of, seed
+from tests.pooling.kernels.operators import CASES, logits_of, seed
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6, "ScaledSum": 0.4}
@@ -47,6 +47,26 @@ def test_threads_and_repetition_change_no_bit(reducer, layout):
         found.append((y.detach(), *torch.autograd.grad(y, leaves, torch.linspace(-1, 1, y.numel()).view_as(y))))
     for other in found[1:]:
         assert all(map(torch.equal, found[0], other))
+
+
+@pytest.mark.parametrize("beside", [float("inf"), 1e12])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_shares_a_vector_with_a_window_changes_no_bit_of_it(case, size, beside):
+    window = pooling.Window((size, size), (1, 1))
+    # The last two channels stand where one thread had the 64 before them, and another had none.
+    x = torch.rand(1, 130, 24, 24)
+    x[:, 66:128] = beside
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(case.call(x.contiguous(memory_format=torch.channels_last), window))
+    assert torch.equal(found[0].nan_to_num(), found[1].nan_to_num())
+    # A row of few outputs is followed by the next image's.
+    x = torch.rand(2, 1, 8, 8)
+    alone = case.call(x[:1], window)
+    x[1] = beside
+    assert torch.equal(case.call(x, window)[:1], alone)
 
 
 def kept_bytes(function, x):

@@ -149,6 +149,7 @@ def test_the_usual_windows_where_rows_are_whole_vectors(case, window, layout):
     compare(case, x, window)
     compare(case, x.relu(), window)
     compare_gradients(case, x, window)
+    compare(case, x * torch.tensor([1, 2.0**40, 2.0**-40, 0]).repeat(8).view(32, 1, 1), window)  # in one vector in NHWC
     x[0, ::3, ::2, 5::11] = float("nan")
     x[1, ::5, ::2, 7::13] = float("-inf")
     compare(case, x, window)
@@ -183,6 +184,7 @@ LEARNED = {
     "lse": lambda x, w, p: functional.lse_pool2d(x, w, r=p),
     "ada": lambda x, w, p: functional.ada_pool2d(x, w, b=p),
     "weighted_mean": lambda x, w, p: functional.weighted_mean_pool2d(x, w, logits=x.detach() * p),
+    "subsample_scaled": lambda x, w, p: functional.subsample_scaled2d(x, w, scale=p.flatten(), bias=p.flatten() ** 2),
 }
 
 
