@@ -138,11 +138,17 @@ def pool2d(
             Only reducers with a `parameter_slope` have gradients by their parameter and table.
         table: weights by tap (Filter) or by number of members and rank, or a bias (ScaledSum).
         divisor: what `FIXED` divides by.
+
+    Raises:
+        ValueError: a tensor is on another device than x.
     """
     learned = None
     if isinstance(parameter, Tensor):
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
         learned, parameter = parameter.to(wide).contiguous(), 0.0
+    for other in (logits, learned, table, seed):
+        if other is not None and other.device != x.device:
+            raise _elsewhere(x, other)
     numbers = [divisor, eps, float(parameter)]
     plugin = PLUGINS.get(reducer)
     number = NUMBER[reducer] if plugin is None else plugin.number
@@ -159,6 +165,12 @@ def pool2d(
     keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
     y, kept = operators.pool2d.default(x, logits, learned, table, seed, number, window, numbers, keep or taps)
     return (y, kept) if taps else y
+
+
+def _elsewhere(x: Tensor, other: Tensor) -> ValueError:
+    """A kernel would read foreign memory; and beside a tensor on the meta device only shapes would be computed."""
+    what = f"the input is on {x.device}, a filter, parameter, table or seed on {other.device}"
+    return ValueError(f"{what}; move the operator to the input's device with .to()")
 
 
 def flat_index(taps: Tensor, window: Sequence[int], size: tuple[int, int]) -> Tensor:
@@ -186,6 +198,8 @@ def max_blur(x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
     Args:
         numbers: kh, kw, ph, pw, dh, dw of the max; H1, W1, the maxima; sh, sw, the filter's `before`, H', W', border.
     """
+    if row.device != x.device:
+        raise _elsewhere(x, row)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     return torch.ops.poolzoo.max_blur.default(x, row.to(wide).contiguous(), numbers)
 

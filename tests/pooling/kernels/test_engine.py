@@ -122,6 +122,15 @@ def test_a_parameter_that_has_no_gradient_is_not_given_one(reducer):
         y.sum().backward()
 
 
+@pytest.mark.parametrize("native_pool", ["conv", "max"])
+def test_a_filter_on_another_device_is_an_error(native_pool):
+    # As of a network built on the meta device, whose state_dict holds no fixed filters.
+    with torch.device("meta"):
+        pool = pooling.create("blur", kernel_size=2, stride=2, native=native_pool)
+    with pytest.raises(ValueError, match=r"the input is on cpu, .* on meta"):
+        pool(torch.randn(1, 2, 8, 8))
+
+
 def test_the_seed_alone_decides_a_draw_in_any_layout():
     x, key = torch.rand(2, 5, 9, 11), torch.tensor(77)
     first = functional.stochastic_pool2d(x, 3, 2, 1, seed=key)
