@@ -330,6 +330,11 @@ def widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def working_dtype(x: Tensor) -> torch.dtype:
+    """What an operator computes in: float64 for float64, float32 for everything else."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 def window_dot(x: Tensor, window: Window, weight: Tensor) -> Tensor:
     """The inner product of each window with M weightings of its K taps: weight (C or 1, M, K) -> (N, C, M, H', W').
 

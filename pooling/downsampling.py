@@ -50,7 +50,7 @@ def blur_pool2d(
     check("blur", x)
     size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
     if uses_native("blur", x, supported=not weights.requires_grad):
-        table = weights.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
+        table = weights.to(composite.working_dtype(x)).contiguous()
         window = Window((len(weights), len(weights)), step, near)
         numbers = native.window_numbers(window, size, native.BORDERS[pad_mode])
         y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=table)

@@ -321,7 +321,7 @@ def ranked_pool2d(
         owner: the operator's name in errors.
     """
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    wide = composite.working_dtype(x)
     table = table.to(device=x.device, dtype=wide).contiguous()
     call = {"reducer": "RankMean", "table": table}
     supported = native.can_rank(window)
@@ -344,7 +344,7 @@ def rank_draw_pool2d(
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
     check(owner, x, window)
     seed = philox.draw_seed(x.device) if seed is None else seed
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    wide = composite.working_dtype(x)
     table = table.to(device=x.device, dtype=wide).contiguous()
     call = {"reducer": "RankDraw", "table": table, "seed": seed}
     supported = native.can_rank(window)
@@ -365,7 +365,7 @@ def subsample_scaled2d(
     """The sum of each window times `scale` plus `bias`, both of shape (C,) (LeCun et al. 1998, section II.B)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="subsample_scaled")
     check("subsample_scaled", x, window)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    wide = composite.working_dtype(x)
     for name, given in (("scale", scale), ("bias", bias)):
         if given.shape != (x.shape[-3],):
             raise ValueError(

@@ -1,14 +1,9 @@
 // The operators' declaration and their CPU side.
 #include "binding.h"
+#include "cpu_kernel.h"
 
 namespace poolzoo {
 
-using Parallel = void (*)(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t));
-struct Kernel {
-    void (*forward)(const Call&, Parallel);
-    void (*backward)(const Call&, Parallel);
-    bool learned;
-};
 #ifdef POOLZOO_PLUGIN
 Kernel kernels_3_float(Reducer), kernels_3_double(Reducer);
 constexpr Kernel (*kFind[2][1])(Reducer) = {{kernels_3_float}, {kernels_3_double}};

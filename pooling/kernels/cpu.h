@@ -1,6 +1,7 @@
 // The CPU driver's forward pass: blocks of lanes, tap by tap. gather.h is the backward pass.
 #pragma once
 
+#include "cpu_kernel.h"
 #include "rows.h"
 
 namespace poolzoo {
@@ -50,14 +51,5 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
         if (save && !plan.whole_rows) write_taps<T>(plan, taps.data(), unit, i);
     }
 }
-
-// What a source file of instances offers, by reducer; null where another file has it.
-using Parallel = void (*)(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t));
-
-struct Kernel {
-    void (*forward)(const Call&, Parallel);
-    void (*backward)(const Call&, Parallel);
-    bool learned;  // has a gradient by its parameter or table
-};
 
 }  // namespace poolzoo

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pooling import composite
 from pooling.geometry import Window
 from pooling.kernels import library, toolchain, twice
 
@@ -144,7 +145,7 @@ def pool2d(
     """
     learned = None
     if isinstance(parameter, Tensor):
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        wide = composite.working_dtype(x)
         learned, parameter = parameter.to(wide).contiguous(), 0.0
     for other in (logits, learned, table, seed):
         if other is not None and other.device != x.device:
@@ -200,7 +201,7 @@ def max_blur(x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
     """
     if row.device != x.device:
         raise _elsewhere(x, row)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    wide = composite.working_dtype(x)
     return torch.ops.poolzoo.max_blur.default(x, row.to(wide).contiguous(), numbers)
 
 
@@ -229,7 +230,7 @@ def _fake_backward(
 ):
     N, C = gradient.shape[:2]
     slopes = window[0] * window[1] if reducer == NUMBER["RankMean"] else 1
-    wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+    wide = composite.working_dtype(gradient)
     dx = _like(gradient, (N, C, H, W), channels_last, gradient.dtype)
     dlogits = _like(gradient, (0 if logits is None else N, C, H, W), channels_last, gradient.dtype)
     rows = (slopes * N if parameter_gradient else 0, C, window[8], window[9])

@@ -85,16 +85,22 @@ struct Exchanges {
     }
 };
 
-// The largest first; no NaN. Of 0 and -0 both stay.
-template <int N, class V>
-HD void sort_down(V (&x)[N]) {
+// The members in descending order, of which absent ones may be infinite; false where another is, or is a NaN.
+// Of 0 and -0 both stay.
+template <int N, class V, class Only>
+HD bool sort_down(const V (&x)[N], Only only, V (&sorted)[N]) {
+    V finite = splat<V>(0);
+#pragma GCC unroll 16
+    for (int k = 0; k < N; k++) finite = finite + only(k, x[k]) * splat<V>(0), sorted[k] = x[k];
+    if (any_other(finite, finite)) return false;
     constexpr Exchanges<N> exchanges;
 #pragma GCC unroll 64
     for (int k = 0; k < exchanges.count; k++) {
-        V &a = x[exchanges.first[k]], &b = x[exchanges.second[k]];
+        V &a = sorted[exchanges.first[k]], &b = sorted[exchanges.second[k]];
         const V high = greater(a, b), low = lesser(b, a);
         a = high, b = low;
     }
+    return true;
 }
 
 template <class V>
@@ -144,11 +150,8 @@ struct Picked : Ranks<V> {
     template <int N, class Only>
     HD bool pick(State& s, const V (&x)[N], I rank, Only only) const {
         if constexpr (N <= 4) return false;
-        V finite = splat<V>(0), sorted[N], y = splat<V>(0);
-#pragma GCC unroll 16
-        for (int k = 0; k < N; k++) finite = finite + only(k, x[k]) * splat<V>(0), sorted[k] = x[k];
-        if (any_other(finite, finite)) return false;
-        sort_down(sorted);
+        V sorted[N], y = splat<V>(0);
+        if (!sort_down(x, only, sorted)) return false;
 #pragma GCC unroll 16
         for (int r = 0; r < N; r++) y = rank == splat_int<V>(r) ? sorted[r] : y;
         // Of those that are equal to it, the one with as many larger or equal ones before.
@@ -236,12 +239,9 @@ struct RankMean : Ranks<V> {
     HD static V filler() { return splat<V>(Format<Number<V>>::lowest); }
     // Leaves NaN and infinity to `add`.
     template <int N, class Only>
-    HD bool at_once(State& s, const V (&x)[N], Only) const {
-        V finite = splat<V>(0), sorted[N];
-#pragma GCC unroll 16
-        for (int k = 0; k < N; k++) finite = finite + x[k] * splat<V>(0), sorted[k] = x[k];
-        if (any_other(finite, finite)) return false;
-        sort_down(sorted);
+    HD bool at_once(State& s, const V (&x)[N], Only only) const {
+        V sorted[N];
+        if (!sort_down(x, only, sorted)) return false;
         s.mean = weights.by_row([&](const Number<V>* row) {
             V sum = splat<V>(0);
 #pragma GCC unroll 16

@@ -40,7 +40,7 @@ def backward(
         return _scatter(share * gradient, taps, shape, window) + by_mean, None, None, None
     if x is None:  # linear in x, whose value is then of no account
         x = gradient.new_zeros(tuple(shape)).requires_grad_()
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    wide = composite.working_dtype(x)
     given: Any = numbers[2] if parameter is None else parameter
     if plugin is not None:
         y = plugin(x.to(wide), _window(window, shape), given)

@@ -1,0 +1,17 @@
+// What the CPU driver is to the binding: the instances of one reducer and type. Apart from cpu.h, which only they need.
+#pragma once
+
+#include "call.h"
+
+namespace poolzoo {
+
+// body(context, begin, end) for ranges of `grain` or more of `count`, among threads.
+using Parallel = void (*)(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t));
+
+struct Kernel {
+    void (*forward)(const Call&, Parallel);  // null where another source file has the reducer
+    void (*backward)(const Call&, Parallel);
+    bool learned;  // has a gradient by its parameter or table
+};
+
+}  // namespace poolzoo
