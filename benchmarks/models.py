@@ -162,8 +162,10 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
     arguments = parser.parse_args(given)
-    if any(number is not None and number < 1 for number in (arguments.threads, arguments.batch, arguments.size)):
-        parser.error("--threads, --batch and --size must be at least 1")
+    for name in ("threads", "batch", "size"):
+        number = getattr(arguments, name)
+        if number is not None and number < 1:
+            parser.error(f"--{name} must be at least 1, got {number}")
     torch.set_num_threads(arguments.threads)
     pooling.plugins.load(arguments.plugins)
     theirs = [

@@ -171,7 +171,7 @@ def pool2d(
 def _elsewhere(x: Tensor, other: Tensor) -> ValueError:
     """A kernel would read foreign memory; and beside a tensor on the meta device only shapes would be computed."""
     what = f"the input is on {x.device}, a filter, parameter, table or seed on {other.device}"
-    return ValueError(f"{what}; move the operator to the input's device with .to()")
+    return ValueError(f"{what}; build the operator on the input's device, or move it there with .to()")
 
 
 def flat_index(taps: Tensor, window: Sequence[int], size: tuple[int, int]) -> Tensor:

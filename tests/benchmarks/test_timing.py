@@ -80,7 +80,7 @@ def row(name, ratio):
 def test_numbers_below_one_are_refused_in_one_line(option, capsys):
     with pytest.raises(SystemExit):
         backbones.main([option, "0"])
-    assert "must be at least 1" in capsys.readouterr().err.splitlines()[-1]
+    assert f"{option} must be at least 1, got 0" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_results_are_kept_from_network_to_network(tmp_path, monkeypatch):
