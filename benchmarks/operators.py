@@ -25,6 +25,7 @@ from benchmarks.subjects import BACKWARD, FORWARD, SUBJECTS, WINDOWS, add_plugin
 from benchmarks.timing import (
     RESULTS,
     Call,
+    ColdCaches,
     device_time,
     environment_name,
     interleaved,
@@ -181,6 +182,7 @@ class Benchmark:
     def __init__(self, device: str, rounds: int, alternatives: bool, compiled: bool) -> None:
         self.device, self.rounds, self.alternatives, self.compiled = device, rounds, alternatives, compiled
         self.clock = device_time if device == "cuda" else wall_time
+        self.empty_caches = ColdCaches(device)
         self.notes: list[str] = []
         # Compiling takes most of the time: what was more than twice as slow in one memory format is not compiled for
         # the other. Eager programs, whose times differ more between the two, are all tried.
@@ -197,7 +199,7 @@ class Benchmark:
             calls = {"native": case.call(case.native), "copy": lambda: buffer.copy_(source)}
             if found is not None:
                 calls["alternative"] = case.call(found[1])
-            seconds = interleaved(calls, self.rounds, self.clock)
+            seconds = interleaved(calls, self.rounds, self.clock, self.empty_caches)
         its_bytes, keeps = saved(case, case.native) if case.mode == BACKWARD else (0, False)
         copies = median_ratio(seconds, "native", "copy")
         bounded = case.x.device.type == "cpu" and case.x.shape == SHAPES["cpu"]
@@ -251,7 +253,7 @@ class Benchmark:
         hopeless |= {name for name in calls if name.endswith(COMPILED) and once[name] > 2 * min(once.values())}
         near = {name: call for name, call in calls.items() if once[name] < 1.5 * min(once.values())}
         if len(near) > 1:
-            once = {name: median(times) for name, times in interleaved(near, 5, self.clock).items()}
+            once = {name: median(times) for name, times in interleaved(near, 5, self.clock, self.empty_caches).items()}
         best = min(near, key=lambda name: once[name])
         return best, programs[best]
 

@@ -50,16 +50,35 @@ def device_time(call: Call) -> float:
     return start.elapsed_time(end) / 1000
 
 
+class ColdCaches:
+    """A call that leaves nothing in a device's caches but what no other call reads: 256 MB of its own, read once.
+
+    Otherwise a tensor of some 20 MB is in the last cache or is not, by what other programs on the machine have put
+    there. Reading leaves nothing to be written back while the next call is timed.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.filler = torch.ones(1 << 26, device=device)
+
+    def __call__(self) -> None:
+        self.filler.sum()
+
+
 def interleaved(
-    calls: dict[str, Call], rounds: int, clock: Callable[[Call], float] = wall_time
+    calls: dict[str, Call],
+    rounds: int,
+    clock: Callable[[Call], float] = wall_time,
+    before: Call = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds of each call in each round, by name. Every round runs all calls once; one round before is not counted.
 
-    The order alternates between rounds: a call that leaves the caches cold does not always hit the same neighbour.
+    The order alternates between rounds: what a call leaves behind does not always meet the same neighbour. `before`
+    is run before each call and not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name in list(calls) if number % 2 else reversed(calls):
+            before()
             passed = clock(calls[name])
             if number:
                 seconds[name].append(passed)

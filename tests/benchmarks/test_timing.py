@@ -17,6 +17,13 @@ def test_calls_take_turns_and_the_first_round_is_not_counted():
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2, "c": 2}
 
 
+def test_what_comes_before_each_call_is_not_timed():
+    events = []
+    clock = lambda call: events.append("start") or call() or events.append("stop") or 0.0  # noqa: E731
+    interleaved({"a": lambda: events.append("call")}, 1, clock, before=lambda: events.append("before"))
+    assert events == ["before", "start", "call", "stop"] * 2
+
+
 def test_short_calls_are_repeated_until_their_turn_is_long_enough():
     count = 0
 
