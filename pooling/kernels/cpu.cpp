@@ -42,21 +42,32 @@ void forward(const Call& call, Parallel parallel) {
     });
 }
 
+// dx from what a sender sends.
+template <class T, class Sends>
+void gather(const Plan<T>& plan, Parallel parallel) {
+    by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
+}
+template <class T, class Sends>
+void tile(const Plan<T>& plan, Parallel parallel) {
+    by_rows<T, tile_range<T, Sends>>(plan, parallel, plan.units * plan.w.oh, plan.row);
+}
+template <class T, class Sends>
+void tile_or_gather(const Plan<T>& plan, Parallel parallel) {
+    const bool sent_in_place = plan.in_place && !Sends::made;
+    are_tiles(plan) && !sent_in_place ? tile<T, Sends>(plan, parallel) : gather<T, Sends>(plan, parallel);
+}
+
 template <template <class> class R, class T>
 void backward_by_taps(const Plan<T>& plan, Parallel parallel) {
-    const int64_t rows = plan.units * plan.w.H;
-    if (plan.call.wide_taps) return by_rows<T, gather_range<T, Taken<R, T, int32_t>>>(plan, parallel, rows, plan.row);
-    by_rows<T, gather_range<T, Taken<R, T, uint8_t>>>(plan, parallel, rows, plan.row);
+    if (plan.call.wide_taps) return gather<T, Taken<R, T, int32_t>>(plan, parallel);
+    tile_or_gather<T, Taken<R, T, uint8_t>>(plan, parallel);
 }
 
 template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
     constexpr Traits traits = R<typename VectorOf<T>::type>::traits;
     const Plan<T> plan(call);
-    const int64_t rows = plan.units * plan.w.H;
-    if constexpr (traits.linear) {
-        by_rows<T, gather_range<T, Shares<R, T>>>(plan, parallel, rows, plan.row);
-    }
+    if constexpr (traits.linear) tile_or_gather<T, Shares<R, T>>(plan, parallel);
     if constexpr (traits.indexed && traits.learned) {
         if (call.taps != nullptr) return backward_by_taps<R, T>(plan, parallel);
     } else if constexpr (traits.indexed) {
@@ -65,10 +76,9 @@ void backward(const Call& call, Parallel parallel) {
     if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
         with_side<T>(plan.w, [&](auto side) {
             if constexpr (side == 2) {
-                if (Slopes<R, T, 2>::tiles(plan)) return by_rows<T, tile_range<R, T>>(plan, parallel, rows / 2, plan.row);
+                if (are_tiles(plan)) return tile<T, Slopes<R, T, 2>>(plan, parallel);
             }
-            constexpr int K = side == 2 ? 0 : side;  // other 2x2 windows are rare
-            by_rows<T, gather_range<T, Slopes<R, T, K>>>(plan, parallel, rows, plan.row);
+            gather<T, Slopes<R, T, side == 2 ? 0 : side>>(plan, parallel);  // other 2x2 windows are rare
         });
     }
 }

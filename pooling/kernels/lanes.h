@@ -319,6 +319,14 @@ HD V with_sign(V size, V x) {
     return same_bits<V>(same_bits<Int<V>>(size) | (same_bits<Int<V>>(x) & sign));
 }
 
+// x, or -x where the sign of `by` is minus.
+template <class V>
+HD V turned_by(V x, V by) {
+    using Element = Int<Number<V>>;
+    const auto sign = splat_int<V>(static_cast<Element>(Element{1} << (8 * sizeof(Element) - 1)));
+    return same_bits<V>(same_bits<Int<V>>(x) ^ (same_bits<Int<V>>(by) & sign));
+}
+
 // The larger one; NaN if either is (x, then best).
 template <class V>
 HD V larger(V x, V best) {

@@ -5,12 +5,21 @@
 
 namespace poolzoo {
 
+// The largest of N members and the others, in any order.
+template <int N, class V>
+struct LargestAndRest {
+    V largest, rest[N - 1];
+    HD explicit LargestAndRest(const V (&x)[N]) : largest(x[0]) {
+        for (int k = 1; k < N; k++) rest[k - 1] = lesser(x[k], largest), largest = greater(x[k], largest);
+    }
+};
+
 // (1/r) log mean e^{r x} = (top + log(1 + mean(e^{r x - top} - 1))) / r, top = max r x; the mean of x at r = 0.
 template <class V>
 struct LogSumExp : Weighted<LogSumExp<V>, V> {
     using I = Int<V>;
     static constexpr Traits traits = {
-        .passes = 2, .backward_passes = 2, .learned_passes = 3, .learned = true, .weighted = true};
+        .passes = 2, .backward_passes = 2, .learned_passes = 3, .learned = true, .weighted = true, .forward_at_once = true};
     V r, count;
     struct State {
         V top, excess, sum, first, second;
@@ -29,6 +38,18 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
             s.second = s.second + w * x * x;
         }
     }
+    // Leaves NaN and infinity to `add`. The largest member's weight is known.
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only) const {
+        V scaled[N], sum = splat<V>(0);
+        for (int k = 0; k < N; k++) scaled[k] = r * x[k], sum = sum + x[k];
+        const LargestAndRest<N, V> members(scaled);
+        const V finite = (sum + members.largest) * splat<V>(0);
+        if (any_other(finite, finite)) return false;
+        s.top = members.largest, s.sum = sum;
+        for (const V other : members.rest) s.excess = s.excess + exponential_less_one<V>(other - s.top);
+        return true;
+    }
     HD void look(State& s, V x, V) const {
         s.top = larger<V>(r * x, s.top);
         s.sum = s.sum + x;
@@ -36,10 +57,11 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
     HD V weight(V x, V, const State& s) const { return exponential_less_one<V>(r * x - s.top); }
     HD void gather(State& s, V, V w) const { s.excess = s.excess + w; }
     HD V result(const State& s) const {
-        const V finite = (s.top + logarithm_of_one_more<V>(s.excess / count)) / r;
+        const V each = splat<V>(1) / count;  // once: divisions take long
+        const V finite = (s.top + logarithm_of_one_more<V>(s.excess * each)) / r;
         const V infinite = s.top * r;
         const V far = splat<V>(INFINITY);
-        return r == splat<V>(0) ? s.sum / count : (s.top == far) | (s.top == -far) ? infinite : finite;
+        return r == splat<V>(0) ? s.sum * each : (s.top == far) | (s.top == -far) ? infinite : finite;
     }
     HD V slope_by(V, const State& s, V w) const { return (splat<V>(1) + w) * (splat<V>(1) / (count + s.excess)); }
     HD V parameter_slope(const State& s) const {
@@ -53,13 +75,29 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
 template <class V>
 struct Soft : Weighted<Soft<V>, V> {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .weighted = true};
+    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .weighted = true, .forward_at_once = true};
     V beta;
     struct State {
         V top, weight, sum;
     };
     HD explicit Soft(const Given<V>& given) : beta(given.parameter) {}
     HD State init() const { return {splat<V>(-INFINITY), splat<V>(0), splat<V>(0)}; }
+    // Leaves NaN, infinity and numbers near it to `add`, and large windows. The largest member's weight is 1, which saves
+    // one exponential.
+    template <int N, class Only>
+    HD bool at_once(State& s, const V (&x)[N], Only) const {
+        if constexpr (N > 4) return false;
+        const V steepness = absolute<V>(beta);
+        V turned[N], sum = splat<V>(0);  // upside down where beta is negative
+        for (int k = 0; k < N; k++) turned[k] = turned_by(x[k], beta), sum = sum + x[k];
+        const LargestAndRest<N, V> members(turned);
+        const V finite = (sum + members.largest * splat<V>(1e4)) * splat<V>(0);
+        if (any_other(finite, finite)) return false;
+        s.weight = splat<V>(1), s.sum = members.largest;
+        for (const V other : members.rest) gather(s, other, exponential<V>(steepness * (other - members.largest)));
+        s.sum = turned_by(s.sum, beta);
+        return true;
+    }
     HD void look(State& s, V x, V) const { s.top = greater(beta * x, s.top); }
     HD V weight(V x, V, const State& s) const {
         const V large = splat<V>(Format<Number<V>>::large) * absolute<V>(beta);

@@ -67,6 +67,7 @@ struct Plan {
     using V = typename VectorOf<T>::type;
     static constexpr int L = Lanes<V>::count;
     static constexpr int64_t kGroup = 64;  // channels of a unit
+    static constexpr int64_t kFurther = 1536;  // numbers; timed on a 48 KB cache, for rows from 7 to 28 KB
 
     const Call& call;
     Window w;
@@ -80,6 +81,7 @@ struct Plan {
     int64_t step = 1;           // in a row of x, from one lane's member to the next one's: 1 or 2
     int64_t before = 0, behind; // what lies in a staged row of x before column 0 and from there on
     int64_t numbers;            // of x
+    int64_t ahead;              // NHWC: by how many numbers of x or dx what comes soon is asked for
     bool plain = false;         // NCHW: rows of x need nothing done to them
     std::vector<Block> blocks;
     std::vector<Stretch> stretches;
@@ -95,6 +97,7 @@ struct Plan {
 
     explicit Plan(const Call& c) : call(c), w(c.window) {
         numbers = w.N * w.C * w.H * w.W;
+        ahead = w.W * w.C + kFurther;
         w.channels_last ? plan_channels() : plan_columns();
         out_in_place = wide() && whole_rows;
         plan_stretches();

@@ -186,7 +186,7 @@ template <class V>
 struct Median : Picked<V> {
     using typename Picked<V>::I;
     using typename Picked<V>::State;
-    static constexpr Traits traits = {.indexed = true, .absent = true, .ranked = true};
+    static constexpr Traits traits = {.indexed = true, .absent = true, .ranked = true, .forward_at_once = true};
     I rank;
     HD explicit Median(const Given<V>& given) : rank(truncated(given.count * splat<V>(0.5))) {}
     template <int N, class Only>
@@ -203,7 +203,7 @@ template <class V>
 struct RankDraw : Picked<V> {
     using typename Picked<V>::I;
     using typename Picked<V>::State;
-    static constexpr Traits traits = {.indexed = true, .absent = true, .ranked = true};
+    static constexpr Traits traits = {.indexed = true, .absent = true, .ranked = true, .forward_at_once = true};
     I rank;
     HD explicit RankDraw(const Given<V>& given) : rank(splat_int<V>(-1)) {
         if (given.table == nullptr) return;  // backward, which has the taps
@@ -231,7 +231,7 @@ struct RankMean : Ranks<V> {
     struct State : Ranks<V>::State {
         V mean;  // where the members were sorted at once
     };
-    static constexpr Traits traits = {.learned = true, .absent = true, .ranked = true};
+    static constexpr Traits traits = {.learned = true, .absent = true, .ranked = true, .forward_at_once = true};
     V count;
     RankTable<V> weights;
     HD explicit RankMean(const Given<V>& given) : count(given.count), weights(given) {}

@@ -34,6 +34,7 @@ struct Traits {
     bool prepares = false;        // linear: `prepared` is not the gradient as it is
     bool ranked = false;          // sorts: see rank.h
     bool weighted = false;        // derives from Weighted
+    bool forward_at_once = false; // has at_once, which leaves what `result` needs but not what slopes do
     int inputs = 1;               // 2: values and logits
 };
 
@@ -42,8 +43,8 @@ struct Traits {
 #define POOLZOO_REDUCER(name) static_assert(!name<float>::traits.indexed && !name<float>::traits.ranked);
 
 // For small windows a reducer may have `bool at_once(State&, const V (&members)[N], only)`: what `add` would do with each,
-// or false. Positions that are no members then hold `filler`; only(k, v) is v, or 0 in the lanes where k is none. It may
-// round otherwise than `add`. Those that sort have it for the forward pass alone: slopes need every member's rank.
+// or false. Positions that are no members then hold `filler`, without which it is only asked about whole windows;
+// only(k, v) is v, or 0 in the lanes where k is no member. It may round otherwise than `add`.
 //
 // A reducer whose members have weights that are known after a first look at them: `look(s, x, logit)`, then
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.

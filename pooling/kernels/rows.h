@@ -100,7 +100,6 @@ struct RowOf {
     using State = typename Red::State;
     static constexpr Traits traits = Red::traits;
     static constexpr int L = Plan<T>::L;
-    static constexpr int64_t kFurther = 1536;  // numbers; timed on a 48 KB cache, for rows from 7 to 28 KB
 
     const Plan<T>& plan;
     RowRing<T>&x, &logits;
@@ -112,12 +111,11 @@ struct RowOf {
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
     const bool looks_ahead;     // NHWC, in place, at stride 2
-    const int64_t ahead;        // and by how many numbers of x or dx
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
-          looks_ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2), ahead(p.w.W * p.w.C + kFurther),
+          looks_ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -169,6 +167,27 @@ struct RowOf {
     HD static const T* at(const RowRing<T>& values, const Block& b, int r, int t) { return values.rows[r] + b.x_tap[t]; }
     HD V members(const T* at, const Block& b) const {
         return plan.step == 2 ? load_stepping<V, 2>(at + b.x) : load_stepping<V, 1>(at + b.x);
+    }
+
+    // The members of windows of side K. At stride 2 the taps of a row share what is loaded: even numbers, odd ones and,
+    // for a third tap, the even ones from the next on.
+    template <int K>
+    HD void members_of_square(const T* const* at, const Block& b, V* to) const {
+        static_assert(K == 2 || K == 3);
+        if (plan.step != 2 || plan.w.dw != 1) {
+            for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) { to[tap] = members(at[tap], b); });
+            return;
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < K; r++) {
+            const T* from = at[r * K] + b.x;
+            const V first = load<V>(from), second = load<V>(from + L);
+            I even, odd, next;
+            for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1, next[k] = k + 1;
+            to[r * K] = __builtin_shuffle(first, second, even);
+            to[r * K + 1] = __builtin_shuffle(first, second, odd);
+            if constexpr (K == 3) to[r * K + 2] = __builtin_shuffle(to[r * K], V{} + from[2 * L], next);
+        }
     }
 
     // A block's windows of any shape: members are loaded whenever they are looked at.
@@ -235,10 +254,12 @@ struct RowOf {
             });
             for (const Block* b = stretch.begin; b < stretch.end; b++) {
                 Squares<K> squares{*b};
-                for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
-                    squares.values[tap] = members(values[tap], *b);
-                    squares.logits[tap] = traits.inputs == 2 ? members(exponents[tap], *b) : squares.values[tap];
-                });
+                members_of_square<K>(values, *b, squares.values);
+                if constexpr (traits.inputs == 2) {
+                    members_of_square<K>(exponents, *b, squares.logits);
+                } else {
+                    for (int tap = 0; tap < K * K; tap++) squares.logits[tap] = squares.values[tap];
+                }
                 look_ahead<K>(values, *b);
                 if constexpr (traits.inputs == 2) look_ahead<K>(exponents, *b);
                 body(squares);
@@ -251,7 +272,7 @@ struct RowOf {
     HD void look_ahead(const T* const* at, const Block& b) const {
         if (!looks_ahead) return;
         for (int r = K - 2; r < K; r++) {
-            for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + ahead);
+            for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + plan.ahead);
         }
     }
 
@@ -298,9 +319,13 @@ struct RowOf {
             V members[K * K];
             windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) { members[tap] = value; });
             if (b.ragged != 0) {
-                windows.each([&](int tap, int t, V value, V) __attribute__((always_inline)) {
-                    if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? value : reducer.filler();
-                });
+                if constexpr (requires { reducer.filler(); }) {
+                    windows.each([&](int tap, int t, V value, V) __attribute__((always_inline)) {
+                        if (b.is_ragged(t)) members[tap] = plan.lanes_with(b, t) ? value : reducer.filler();
+                    });
+                } else {
+                    return false;
+                }
             }
             if (b.partial) {  // lanes that are no windows must not decide for those that are
                 for (int tap = 0; tap < K * K; tap++) members[tap] = plan.columns_of(b) ? members[tap] : splat<V>(0);
@@ -314,7 +339,7 @@ struct RowOf {
     template <int passes, bool keep, class W>
     HD State reduce(const Red& reducer, W& windows) const {
         State s = reducer.init();
-        if constexpr (passes == traits.passes && !(keep && traits.ranked)) {
+        if constexpr (passes == traits.passes && !(keep && traits.forward_at_once)) {
             if (at_once(reducer, s, windows)) [[likely]] {
                 if constexpr (traits.weighted && keep) {
                     windows.each([&](int tap, int, V value, V logit) __attribute__((always_inline)) {

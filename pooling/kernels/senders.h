@@ -32,6 +32,32 @@ struct Stage {
     int64_t place(int64_t slot, int64_t rows) const { return slot * rows * length + lead; }
 };
 
+// Whether the windows are 2x2 tiles of x: each number of dx has one part, which needs no gathering. (Where gradients are
+// sent in place, that is as quick, and writes one row of dx after another.)
+template <class T>
+bool are_tiles(const Plan<T>& plan) {
+    const Window& w = plan.w;
+    return w.kh == 2 && w.kw == 2 && w.sh == 2 && w.sw == 2 && w.ph == 0 && w.pw == 0 && w.dh == 1 && w.dw == 1 &&
+           w.H == 2 * w.oh && w.W == 2 * w.ow && plan.wide() && (w.channels_last ? plan.in_place : w.ow >= Plan<T>::L);
+}
+// A block's parts to dx.
+template <class T, class V>
+HD void write_tile(const Plan<T>& plan, const Unit& unit, int64_t i, const Block& b, const V (&parts)[4], void* dx) {
+    const int64_t C = plan.w.C;
+    for (int r = 0; r < 2; r++) {
+        T* to = static_cast<T*>(dx) + plan.row_at(unit, 2 * i + r);
+        if (!plan.w.channels_last) {
+            store_joined(parts[2 * r], parts[2 * r + 1], to + 2 * b.out);
+        } else {
+            for (int t = 0; t < 2; t++) {
+                T* pixel = to + (2 * b.column + t) * C + b.channel;
+                __builtin_prefetch(pixel + plan.ahead, 1);
+                store(pixel, parts[2 * r + t]);
+            }
+        }
+    }
+}
+
 // A gradient's row, block by block: in place in NHWC, in NCHW 0 past the last output.
 template <class T>
 class GradientRow {
@@ -83,6 +109,19 @@ class FromGradients {
         row_.enter_row(unit, i);
         for (const Block& b : plan_.blocks) store(buffer_.data() + at + b.out, make(b, gradient_.block(b)));
     }
+    // dx by rows [begin, end) of a unit's tiles: `make(i, b, g, parts)` has a block's parts of its gradients.
+    template <class Make>
+    void write_tiles(const Unit& unit, int64_t begin, int64_t end, Make make) {
+        for (int64_t i = begin; i < end; i++) {
+            gradient_.enter(unit, i);
+            row_.enter_row(unit, i);
+            for (const Block& b : plan_.blocks) {
+                V parts[4];
+                make(i, b, gradient_.block(b), parts);
+                write_tile(plan_, unit, i, b, parts, plan_.call.dx);
+            }
+        }
+    }
     HD V gradient(const Term& t, int64_t k) const { return load<V>(base_ + t.from + k); }
     int64_t from(const Unit& unit, int64_t i, int64_t slot) const {
         return staged_ ? stage_.place(slot, 1) : plan_.out_at(unit, i);
@@ -113,12 +152,12 @@ class Shares : public FromGradients<R, T> {
     using Base::plan_, Base::stage_, Base::staged_, Base::row_;
     using typename Base::V;
     using typename Base::Red;
-    static constexpr bool prepares = Base::Row::traits.prepares;
     Given<V> given_{};
 
   public:
     using Sender = Shares;
-    Shares(const Plan<T>& plan, int64_t slots) : Base(plan, slots, prepares) {}
+    static constexpr bool made = Base::Row::traits.prepares;
+    Shares(const Plan<T>& plan, int64_t slots) : Base(plan, slots, made) {}
     void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
         Base::enter_unit(unit, begin, end);
         given_.table = row_.table;
@@ -127,10 +166,17 @@ class Shares : public FromGradients<R, T> {
     void send(const Unit& unit, int64_t i, int64_t slot) {
         if (!staged_) return;
         const int64_t at = stage_.place(slot, 1);
-        if (!prepares && plan_.out_in_place) return this->stage(unit, i, at);
+        if (!made && plan_.out_in_place) return this->stage(unit, i, at);
         this->stage(unit, i, at, [&](const Block& b, V g) {
-            if constexpr (prepares) g = Red(row_.given(b)).prepared(g);
+            if constexpr (made) g = Red(row_.given(b)).prepared(g);
             return g;
+        });
+    }
+    void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
+        enter_unit(unit, begin, end);
+        Base::write_tiles(unit, begin, end, [&](int64_t, const Block& b, V g, V (&parts)[4]) __attribute__((always_inline)) {
+            if constexpr (made) g = Red(row_.given(b)).prepared(g);
+            for (int tap = 0; tap < 4; tap++) parts[tap] = Red(given_).share(g, tap);
         });
     }
     template <int target>
@@ -155,8 +201,9 @@ class Taken : public FromGradients<R, T> {
 
   public:
     using Sender = Taken;
+    static constexpr bool made = to_all;
     Taken(const Plan<T>& plan, int64_t slots)
-        : Base(plan, slots, to_all), all_(to_all ? slots * stage_.length : 0),
+        : Base(plan, slots, made), all_(to_all ? slots * stage_.length : 0),
           taps_(plan.in_place ? 0 : slots * stage_.length),
           tap_base_(plan.in_place ? static_cast<const Tap*>(plan.call.taps) : taps_.data()) {}
     Sent sent(const Unit& unit, int64_t i, int64_t slot) const {
@@ -180,6 +227,20 @@ class Taken : public FromGradients<R, T> {
                 g = all + reducer.to_taken(g);
             }
             return g;
+        });
+    }
+    void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
+        this->enter_unit(unit, begin, end);
+        Base::write_tiles(unit, begin, end, [&](int64_t i, const Block& b, V g, V (&parts)[4]) __attribute__((always_inline)) {
+            const Tap* at = static_cast<const Tap*>(plan_.call.taps) + plan_.out_at(unit, i);
+            const I tap = widened<I>(at + (plan_.in_place ? b.column * plan_.w.C + b.channel : b.out));
+            V all = splat<V>(0);
+            if constexpr (to_all) {
+                const Red reducer(row_.given(b));
+                all = reducer.to_all(g);
+                g = all + reducer.to_taken(g);
+            }
+            for (int k = 0; k < 4; k++) parts[k] = tap == splat_int<V>(k) ? g : all;
         });
     }
     HD void look_ahead(const Term& t, int64_t length) const {
@@ -286,12 +347,6 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
     }
 
-    // Whether the windows are 2x2 tiles of x: each number of dx has one part, which needs no gathering.
-    static bool tiles(const Plan<T>& plan) {
-        const Window& w = plan.w;
-        return w.sh == 2 && w.sw == 2 && w.ph == 0 && w.pw == 0 && w.dh == 1 && w.dw == 1 && w.H == 2 * w.oh &&
-               w.W == 2 * w.ow && plan.wide() && (w.channels_last ? plan.in_place : w.ow >= Row::L);
-    }
     // dx by rows [begin, end) of a unit's tiles.
     void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
         row_.enter_unit(unit);
@@ -303,30 +358,14 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
                 send_block(windows, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
                     parts[tap] = part, logit_parts[tap] = logit_part;
                 });
-                write_tile(unit, i, windows.b, parts, call_.dx);
-                if constexpr (targets == 2) write_tile(unit, i, windows.b, logit_parts, call_.dlogits);
+                write_tile(plan_, unit, i, windows.b, parts, call_.dx);
+                if constexpr (targets == 2) write_tile(plan_, unit, i, windows.b, logit_parts, call_.dlogits);
             });
             if (learned_ > 0) write_slopes(unit, i);
         }
     }
 
   private:
-    HD void write_tile(const Unit& unit, int64_t i, const Block& b, const V (&parts)[4], void* dx) const {
-        const int64_t C = plan_.w.C;
-        for (int r = 0; r < 2; r++) {
-            T* to = static_cast<T*>(dx) + plan_.row_at(unit, 2 * i + r);
-            if (!plan_.w.channels_last) {
-                store_joined(parts[2 * r], parts[2 * r + 1], to + 2 * b.out);
-            } else {
-                for (int t = 0; t < 2; t++) {
-                    T* pixel = to + (2 * b.column + t) * C + b.channel;
-                    __builtin_prefetch(pixel + row_.ahead, 1);
-                    store(pixel, parts[2 * r + t]);
-                }
-            }
-        }
-    }
-
     template <class W, class Put>
     HD void send_block(W& windows, Put put) {
         const Block& b = windows.b;
@@ -364,11 +403,11 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
 };
 
 // Rows [begin, end) of the tiles of all units.
-template <template <class> class R, class T>
+template <class T, class Sends>
 void tile_range(const Plan<T>& plan, int64_t begin, int64_t end) {
-    Slopes<R, T, 2> slopes(plan, 0);
+    Sends sends(plan, 0);
     plan.by_units(plan.w.oh, begin, end, [&](const Unit& unit, int64_t first, int64_t last) {
-        slopes.write_tiles(unit, first, last);
+        sends.write_tiles(unit, first, last);
     });
 }
 
