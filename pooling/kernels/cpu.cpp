@@ -15,13 +15,11 @@ constexpr int64_t kGrain = 16384;
 
 int64_t grain_rows(int64_t row) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row)); }
 
-// Calls with the side of a small square window, which is common, and otherwise with 0; float64, which is not, would
-// only take as long again to compile.
 template <class T, class Run>
-void with_side(const Window& w, Run run) {
+void with_side(const Plan<T>& plan, Run run) {
     if constexpr (sizeof(T) == 4) {
-        if (w.kh == 2 && w.kw == 2) return run(std::integral_constant<int, 2>{});
-        if (w.kh == 3 && w.kw == 3) return run(std::integral_constant<int, 3>{});
+        if (plan.side() == 2) return run(std::integral_constant<int, 2>{});
+        if (plan.side() == 3) return run(std::integral_constant<int, 3>{});
     }
     run(std::integral_constant<int, 0>{});
 }
@@ -37,48 +35,49 @@ void by_rows(const Plan<T>& plan, Parallel parallel, int64_t rows, int64_t row) 
 template <template <class> class R, class T>
 void forward(const Call& call, Parallel parallel) {
     const Plan<T> plan(call);
-    with_side<T>(plan.w, [&](auto side) {
+    with_side(plan, [&](auto side) {
         by_rows<T, forward_rows<R, T, decltype(side)::value>>(plan, parallel, plan.units * plan.w.oh, plan.out_row);
     });
 }
 
-// dx from what a sender sends.
-template <class T, class Sends>
-void gather(const Plan<T>& plan, Parallel parallel) {
-    by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
-}
-template <class T, class Sends>
-void tile(const Plan<T>& plan, Parallel parallel) {
-    by_rows<T, tile_range<T, Sends>>(plan, parallel, plan.units * plan.w.oh, plan.row);
-}
-template <class T, class Sends>
-void tile_or_gather(const Plan<T>& plan, Parallel parallel) {
-    const bool sent_in_place = plan.in_place && !Sends::made;
-    are_tiles(plan) && !sent_in_place ? tile<T, Sends>(plan, parallel) : gather<T, Sends>(plan, parallel);
+// dx from what a sender sends. K: the side of square windows, if the sender has to know; 0: any.
+template <class T, class Sends, int K = 0>
+void send(const Plan<T>& plan, Parallel parallel) {
+    constexpr bool from_gradients = requires { Sends::made; };
+    const int64_t out_rows = plan.units * plan.w.oh;
+    if constexpr (from_gradients || K == 2) {
+        bool in_place = false;
+        if constexpr (from_gradients) in_place = plan.in_place && !Sends::made;
+        // What is sent in place is gathered as quickly, and one row of dx is written after the other.
+        if (are_tiles(plan) && !in_place) return by_rows<T, tile_range<T, Sends>>(plan, parallel, out_rows, plan.row);
+    }
+    if constexpr (from_gradients || K == 3) {
+        if (overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, out_rows, plan.row);
+    }
+    if constexpr (K != 2) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
 }
 
 template <template <class> class R, class T>
 void backward_by_taps(const Plan<T>& plan, Parallel parallel) {
-    if (plan.call.wide_taps) return gather<T, Taken<R, T, int32_t>>(plan, parallel);
-    tile_or_gather<T, Taken<R, T, uint8_t>>(plan, parallel);
+    plan.call.wide_taps ? send<T, Taken<R, T, int32_t>>(plan, parallel) : send<T, Taken<R, T, uint8_t>>(plan, parallel);
 }
 
 template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
     constexpr Traits traits = R<typename VectorOf<T>::type>::traits;
     const Plan<T> plan(call);
-    if constexpr (traits.linear) tile_or_gather<T, Shares<R, T>>(plan, parallel);
+    if constexpr (traits.linear) send<T, Shares<R, T>>(plan, parallel);
     if constexpr (traits.indexed && traits.learned) {
         if (call.taps != nullptr) return backward_by_taps<R, T>(plan, parallel);
     } else if constexpr (traits.indexed) {
         return backward_by_taps<Max, T>(plan, parallel);  // alike for all
     }
     if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
-        with_side<T>(plan.w, [&](auto side) {
-            if constexpr (side == 2) {
-                if (are_tiles(plan)) return tile<T, Slopes<R, T, 2>>(plan, parallel);
+        with_side(plan, [&](auto side) {
+            if constexpr (side == 2) {  // those that are no tiles are rare
+                return are_tiles(plan) ? send<T, Slopes<R, T, 2>, 2>(plan, parallel) : send<T, Slopes<R, T, 0>>(plan, parallel);
             }
-            gather<T, Slopes<R, T, side == 2 ? 0 : side>>(plan, parallel);  // other 2x2 windows are rare
+            send<T, Slopes<R, T, side>, side>(plan, parallel);
         });
     }
 }

@@ -42,6 +42,7 @@ struct Block {
     int begin, end;             // column taps
     int columns;                // members among them where all lanes agree, otherwise -1
     uint64_t ragged;            // bit t: some lane lacks tap t (bit 63 stands for all further ones too)
+    uint64_t continued;         // bit t: one lane's tap t lies past the border that a filter continues
     bool partial;               // some lane lies past the last column
 
     bool is_ragged(int t) const { return ragged >> std::min(t, 63) & 1; }
@@ -93,7 +94,8 @@ struct Plan {
     // NCHW:
     std::vector<int64_t> tap_begin, tap_end;   // the columns that have tap t
     std::vector<std::vector<int>> phase_taps;  // the taps that look at each phase
-    Buffer<Int<T>> masks;                      // for each block and tap, the lanes that have it
+    Buffer<Int<T>> masks;                      // for each block and tap, the lanes that have it within the row
+    std::vector<int64_t> continued_columns;    // and the column that a lane past its end looks at instead
 
     explicit Plan(const Call& c) : call(c), w(c.window) {
         numbers = w.N * w.C * w.H * w.W;
@@ -108,6 +110,10 @@ struct Plan {
         }
     }
     Plan(const Plan&) = delete;
+
+    // Of a small square window, whose taps are unrolled: its side; otherwise 0. (float64 is not common, and would only
+    // take as long again to compile.)
+    int side() const { return sizeof(T) == 4 && w.kh == w.kw && (w.kh == 2 || w.kh == 3) ? static_cast<int>(w.kh) : 0; }
 
     bool wide() const { return call.dtype == (sizeof(T) == 8 ? Dtype::Double : Dtype::Float); }
     T counted_columns(int64_t j) const {
@@ -132,8 +138,9 @@ struct Plan {
     // By how many places tap t looks past an output's own, within its phase.
     int64_t column_shift(int64_t t) const { return floor_div(t * w.dw - w.pw, w.sw); }
     int64_t index(const Block& b) const { return &b - blocks.data(); }
-    // The lanes of a ragged block that have column tap t.
+    // The lanes of a block at the border that have column tap t within the row.
     Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (index(b) * w.kw + t) * L); }
+    int64_t continued_column(const Block& b, int t) const { return continued_columns[index(b) * w.kw + t]; }
 
     // Those that are outputs at all.
     Int<V> columns_of(const Block& b) const {
@@ -175,12 +182,12 @@ struct Plan {
         }
         const auto by_place = [](const Margin& a, const Margin& b) { return a.at < b.at; };
         const auto same_place = [](const Margin& a, const Margin& b) { return a.at == b.at; };
-        plain = wide() && !by_phases() && margins.empty();
         std::sort(margins.begin(), margins.end(), by_place);
         margins.erase(std::unique(margins.begin(), margins.end(), same_place), margins.end());
+        bool one_each = true;  // at most one lane of each block and tap looks past the border
         for (int64_t at = 0; at < w.ow; at += L) {
             const int64_t j = std::max<int64_t>(0, std::min(at, w.ow - L)), last = std::min(j + L, w.ow);  // the last ends with the row
-            Block b{by_phases() ? j : j * w.sw, j, 0, offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, j + L > w.ow};
+            Block b{by_phases() ? j : j * w.sw, j, 0, offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, 0, j + L > w.ow};
             while (b.begin < b.end && (tap_begin[b.begin] >= last || tap_end[b.begin] <= j)) b.begin++;
             while (b.end > b.begin && (tap_begin[b.end - 1] >= last || tap_end[b.end - 1] <= j)) b.end--;
             for (int t = b.begin; t < b.end; t++) {
@@ -189,11 +196,23 @@ struct Plan {
             }
             b.columns = b.ragged ? -1 : b.end - b.begin;
             for (int64_t t = 0; t < w.kw; t++) {
-                for (int64_t k = j; k < j + L; k++) masks.push_back(k < last && k >= tap_begin[t] && k < tap_end[t] ? -1 : 0);
+                continued_columns.push_back(0);
+                int beyond = 0;
+                for (int64_t k = j; k < j + L; k++) {
+                    const int64_t column = w.column_start(k) + t * w.dw;
+                    const bool within = column >= 0 && column < w.W;
+                    masks.push_back(k < last && within ? -1 : 0);
+                    if (w.border == Border::Skip || by_phases() || k >= last || within) continue;
+                    beyond++;
+                    b.continued |= uint64_t{1} << std::min<int64_t>(t, 63);
+                    continued_columns.back() = continued(column, w.W, w.border);
+                }
+                one_each &= beyond <= 1;
             }
             blocks.push_back(b);
             for (int64_t k = j; k < j + L; k++) counts.push_back(k < w.ow ? counted_columns(k) : T(1));
         }
+        plain = wide() && !by_phases() && (margins.empty() || (one_each && side() > 0));
     }
 
     void plan_channels() {
@@ -220,7 +239,7 @@ struct Plan {
             }
             const T count = counted_columns(j);
             for (int64_t c = 0; c < pixel; c += L) {
-                blocks.push_back({c, j * pixel + c, c, x_tap, j, s.begin, s.end, s.end - s.begin, 0, false});
+                blocks.push_back({c, j * pixel + c, c, x_tap, j, s.begin, s.end, s.end - s.begin, 0, 0, false});
                 counts.insert(counts.end(), L, count);
             }
         }

@@ -172,21 +172,27 @@ struct RowOf {
     // The members of windows of side K. At stride 2 the taps of a row share what is loaded: even numbers, odd ones and,
     // for a third tap, the even ones from the next on.
     template <int K>
-    HD void members_of_square(const T* const* at, const Block& b, V* to) const {
+    HD void members_of_square(const RowRing<T>& values, const T* const* at, const Block& b, V* to) const {
         static_assert(K == 2 || K == 3);
-        if (plan.step != 2 || plan.w.dw != 1) {
-            for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) { to[tap] = members(at[tap], b); });
-            return;
-        }
+        if (plan.step == 2 && plan.w.dw == 1) {
 #pragma GCC unroll 4
-        for (int r = 0; r < K; r++) {
-            const T* from = at[r * K] + b.x;
-            const V first = load<V>(from), second = load<V>(from + L);
-            I even, odd, next;
-            for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1, next[k] = k + 1;
-            to[r * K] = __builtin_shuffle(first, second, even);
-            to[r * K + 1] = __builtin_shuffle(first, second, odd);
-            if constexpr (K == 3) to[r * K + 2] = __builtin_shuffle(to[r * K], V{} + from[2 * L], next);
+            for (int r = 0; r < K; r++) {
+                const T* from = at[r * K] + b.x;
+                const V first = load<V>(from), second = load<V>(from + L);
+                I even, odd, next;
+                for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1, next[k] = k + 1;
+                to[r * K] = __builtin_shuffle(first, second, even);
+                to[r * K + 1] = __builtin_shuffle(first, second, odd);
+                if constexpr (K == 3) to[r * K + 2] = __builtin_shuffle(to[r * K], V{} + from[2 * L], next);
+            }
+        } else {
+            for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) { to[tap] = members(at[tap], b); });
+        }
+        if constexpr (traits.linear) {  // what a filter sees past the border
+            if (b.continued == 0) return;
+            for_taps<K>([&](int r, int t, int tap) __attribute__((always_inline)) {
+                if (b.continued >> t & 1) to[tap] = plan.lanes_with(b, t) ? to[tap] : V{} + values.rows[r][plan.continued_column(b, t)];
+            });
         }
     }
 
@@ -254,9 +260,9 @@ struct RowOf {
             });
             for (const Block* b = stretch.begin; b < stretch.end; b++) {
                 Squares<K> squares{*b};
-                members_of_square<K>(values, *b, squares.values);
+                members_of_square<K>(x, values, *b, squares.values);
                 if constexpr (traits.inputs == 2) {
-                    members_of_square<K>(exponents, *b, squares.logits);
+                    members_of_square<K>(logits, exponents, *b, squares.logits);
                 } else {
                     for (int tap = 0; tap < K * K; tap++) squares.logits[tap] = squares.values[tap];
                 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "rows.h"
+#include "squares.h"
 
 namespace poolzoo {
 
@@ -31,32 +32,6 @@ struct Stage {
     }
     int64_t place(int64_t slot, int64_t rows) const { return slot * rows * length + lead; }
 };
-
-// Whether the windows are 2x2 tiles of x: each number of dx has one part, which needs no gathering. (Where gradients are
-// sent in place, that is as quick, and writes one row of dx after another.)
-template <class T>
-bool are_tiles(const Plan<T>& plan) {
-    const Window& w = plan.w;
-    return w.kh == 2 && w.kw == 2 && w.sh == 2 && w.sw == 2 && w.ph == 0 && w.pw == 0 && w.dh == 1 && w.dw == 1 &&
-           w.H == 2 * w.oh && w.W == 2 * w.ow && plan.wide() && (w.channels_last ? plan.in_place : w.ow >= Plan<T>::L);
-}
-// A block's parts to dx.
-template <class T, class V>
-HD void write_tile(const Plan<T>& plan, const Unit& unit, int64_t i, const Block& b, const V (&parts)[4], void* dx) {
-    const int64_t C = plan.w.C;
-    for (int r = 0; r < 2; r++) {
-        T* to = static_cast<T*>(dx) + plan.row_at(unit, 2 * i + r);
-        if (!plan.w.channels_last) {
-            store_joined(parts[2 * r], parts[2 * r + 1], to + 2 * b.out);
-        } else {
-            for (int t = 0; t < 2; t++) {
-                T* pixel = to + (2 * b.column + t) * C + b.channel;
-                __builtin_prefetch(pixel + plan.ahead, 1);
-                store(pixel, parts[2 * r + t]);
-            }
-        }
-    }
-}
 
 // A gradient's row, block by block: in place in NHWC, in NCHW 0 past the last output.
 template <class T>
@@ -109,19 +84,7 @@ class FromGradients {
         row_.enter_row(unit, i);
         for (const Block& b : plan_.blocks) store(buffer_.data() + at + b.out, make(b, gradient_.block(b)));
     }
-    // dx by rows [begin, end) of a unit's tiles: `make(i, b, g, parts)` has a block's parts of its gradients.
-    template <class Make>
-    void write_tiles(const Unit& unit, int64_t begin, int64_t end, Make make) {
-        for (int64_t i = begin; i < end; i++) {
-            gradient_.enter(unit, i);
-            row_.enter_row(unit, i);
-            for (const Block& b : plan_.blocks) {
-                V parts[4];
-                make(i, b, gradient_.block(b), parts);
-                write_tile(plan_, unit, i, b, parts, plan_.call.dx);
-            }
-        }
-    }
+    V gradient(const Block& b) const { return gradient_.block(b); }
     HD V gradient(const Term& t, int64_t k) const { return load<V>(base_ + t.from + k); }
     int64_t from(const Unit& unit, int64_t i, int64_t slot) const {
         return staged_ ? stage_.place(slot, 1) : plan_.out_at(unit, i);
@@ -143,6 +106,10 @@ class FromGradients {
         for (int64_t k = 0; k < length; k += 64 / sizeof(T)) __builtin_prefetch(next + k);
     }
     void enter_unit(const Unit& unit, int64_t, int64_t) { row_.enter_unit(unit); }
+    void send_square(const Unit& unit, int64_t i) {
+        gradient_.enter(unit, i);
+        row_.enter_row(unit, i);
+    }
 };
 
 // Of linear operators: to each member the gradient, times its tap's weight.
@@ -172,12 +139,11 @@ class Shares : public FromGradients<R, T> {
             return g;
         });
     }
-    void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
-        enter_unit(unit, begin, end);
-        Base::write_tiles(unit, begin, end, [&](int64_t, const Block& b, V g, V (&parts)[4]) __attribute__((always_inline)) {
-            if constexpr (made) g = Red(row_.given(b)).prepared(g);
-            for (int tap = 0; tap < 4; tap++) parts[tap] = Red(given_).share(g, tap);
-        });
+    template <int target, int taps>
+    HD void square(const Block& b, V (&parts)[taps]) const {
+        V g = Base::gradient(b);
+        if constexpr (made) g = Red(row_.given(b)).prepared(g);
+        for (int tap = 0; tap < taps; tap++) parts[tap] = Red(given_).share(g, tap);
     }
     template <int target>
     HD V part(const Term& t, int64_t k) const {
@@ -197,7 +163,7 @@ class Taken : public FromGradients<R, T> {
     static constexpr bool to_all = Base::Row::traits.learned;
     Buffer<T> all_;
     std::vector<Tap> taps_;
-    const Tap* tap_base_;
+    const Tap *tap_base_, *row_taps_ = nullptr;
 
   public:
     using Sender = Taken;
@@ -229,19 +195,20 @@ class Taken : public FromGradients<R, T> {
             return g;
         });
     }
-    void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
-        this->enter_unit(unit, begin, end);
-        Base::write_tiles(unit, begin, end, [&](int64_t i, const Block& b, V g, V (&parts)[4]) __attribute__((always_inline)) {
-            const Tap* at = static_cast<const Tap*>(plan_.call.taps) + plan_.out_at(unit, i);
-            const I tap = widened<I>(at + (plan_.in_place ? b.column * plan_.w.C + b.channel : b.out));
-            V all = splat<V>(0);
-            if constexpr (to_all) {
-                const Red reducer(row_.given(b));
-                all = reducer.to_all(g);
-                g = all + reducer.to_taken(g);
-            }
-            for (int k = 0; k < 4; k++) parts[k] = tap == splat_int<V>(k) ? g : all;
-        });
+    void send_square(const Unit& unit, int64_t i) {
+        Base::send_square(unit, i);
+        row_taps_ = static_cast<const Tap*>(plan_.call.taps) + plan_.out_at(unit, i);
+    }
+    template <int target, int taps>
+    HD void square(const Block& b, V (&parts)[taps]) const {
+        const I tap = widened<I>(row_taps_ + (plan_.in_place ? b.column * plan_.w.C + b.channel : b.out));
+        V g = Base::gradient(b), all = splat<V>(0);
+        if constexpr (to_all) {
+            const Red reducer(row_.given(b));
+            all = reducer.to_all(g);
+            g = all + reducer.to_taken(g);
+        }
+        for (int k = 0; k < taps; k++) parts[k] = tap == splat_int<V>(k) ? g : all;
     }
     HD void look_ahead(const Term& t, int64_t length) const {
         Base::look_ahead(t, length);
@@ -291,8 +258,16 @@ class Parts {
     int64_t tap_pixel() const { return 0; }
     HD void look_ahead(const Term&, int64_t) const {}
     template <int target>
-    HD V part(const Term& t, int64_t k) const {
-        return load<V>((target == 0 ? parts_ : logit_parts_).data() + t.from + k);
+    HD V part(const Term& t, int64_t k) const { return load<V>(rows<target>() + t.from + k); }
+    void send_square(const Unit& unit, int64_t i) { send(unit, i, 0); }
+    template <int target, int taps>
+    HD void square(const Block& b, V (&parts)[taps]) const {
+        const T* from = rows<target>() + stage_.place(0, taps) + b.out;
+        for (int k = 0; k < taps; k++) parts[k] = load<V>(from + k * stage_.length);
+    }
+    template <int target>
+    HD const T* rows() const {
+        return (target == 0 ? parts_ : logit_parts_).data();
     }
 };
 
@@ -347,7 +322,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
     }
 
-    // dx by rows [begin, end) of a unit's tiles.
+    // dx by rows [begin, end) of a unit's tiles, whose parts need not leave the registers.
     void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
         row_.enter_unit(unit);
         for (int64_t i = begin; i < end; i++) {
@@ -401,14 +376,5 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         }
     }
 };
-
-// Rows [begin, end) of the tiles of all units.
-template <class T, class Sends>
-void tile_range(const Plan<T>& plan, int64_t begin, int64_t end) {
-    Sends sends(plan, 0);
-    plan.by_units(plan.w.oh, begin, end, [&](const Unit& unit, int64_t first, int64_t last) {
-        sends.write_tiles(unit, first, last);
-    });
-}
 
 }  // namespace poolzoo

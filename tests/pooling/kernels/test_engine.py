@@ -32,16 +32,25 @@ def given(reducer, x, taps):
     return call
 
 
+# Large enough that both passes are divided among the threads, within planes too: gathered, tiles, overlapping by one.
+GEOMETRIES = {
+    "3x2": ((3, 5, 61, 47), pooling.Window((3, 2), (2, 2), (1, 1))),
+    "2x2": ((3, 16, 62, 48), pooling.Window((2, 2), (2, 2))),
+    "3x3": ((3, 16, 62, 48), pooling.Window((3, 3), (2, 2), (1, 1))),
+}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("reducer", native.REDUCERS)
-def test_threads_and_repetition_change_no_bit(reducer, layout):
-    # Large enough that both passes are divided among the threads, within planes too.
-    x = torch.randn(3, 5, 61, 47).contiguous(memory_format=layout).requires_grad_()
-    window = native.window_numbers(pooling.Window((3, 2), (2, 2), (1, 1)), (31, 24))
+def test_threads_and_repetition_change_no_bit(reducer, geometry, layout):
+    size, windows = GEOMETRIES[geometry]
+    x = torch.randn(size).contiguous(memory_format=layout).requires_grad_()
+    window = native.window_numbers(windows, windows.output_size(*size[2:]))
     found = []
     for threads in (1, 2, 2, 3):
         torch.set_num_threads(threads)
-        call = given(reducer, x, 6)
+        call = given(reducer, x, windows.kernel_size[0] * windows.kernel_size[1])
         y = native.pool2d(call.pop("reducer"), x, window, **call)
         leaves = [x, *(t for t in call.values() if isinstance(t, torch.Tensor) and t.requires_grad)]
         found.append((y.detach(), *torch.autograd.grad(y, leaves, torch.linspace(-1, 1, y.numel()).view_as(y))))

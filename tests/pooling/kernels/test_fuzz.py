@@ -155,6 +155,22 @@ def test_the_usual_windows_where_rows_are_whole_vectors(case, window, layout):
     compare(case, x, window)
 
 
+def compare_blur(x, stride, length, pad_mode):
+    options = {"filter": length, "pad_mode": pad_mode}
+    with pooling.backend("native"):
+        y = pooling.functional.blur_pool2d(x, stride, **options)
+    expected = reference.blur_pool2d(x.double().numpy(), stride, **options)
+    eps = torch.finfo(x.dtype).eps
+    np.testing.assert_allclose(y.double().numpy(), expected, rtol=4 * eps, atol=16 * max(eps, 2.0**-50))
+    gradients = []
+    for backend in ("native", "composite"):
+        with pooling.backend(backend):
+            leaf = x.detach().requires_grad_()
+            z = pooling.functional.blur_pool2d(leaf, stride, **options)
+            gradients.append(torch.autograd.grad(z.square().sum(), leaf)[0].double())
+    torch.testing.assert_close(*gradients, rtol=16 * eps, atol=64 * eps)
+
+
 @pytest.mark.parametrize("pad_mode", ["reflect", "zeros", "circular"])
 @settings(max_examples=max(20, EXAMPLES // 10), deadline=None, derandomize=True, database=None)
 @given(data=st.data())
@@ -162,19 +178,23 @@ def test_blur_agrees_with_its_definition(pad_mode, data):
     dtype = data.draw(st.sampled_from(DTYPES))
     x = data.draw(inputs(dtype, ["normal", "negative"]))
     stride = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)))
-    length = data.draw(st.integers(2, 7))
+    compare_blur(x, stride, data.draw(st.integers(2, 7)), pad_mode)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("width", [32, 36, 37, 71])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)], ids=str)
+@pytest.mark.parametrize("length", [2, 3, 5])
+@pytest.mark.parametrize("pad_mode", ["reflect", "zeros", "circular"])
+def test_blur_where_rows_are_whole_vectors(pad_mode, length, stride, width, layout):
+    x = torch.randn(2, 32, 6, width, generator=torch.Generator().manual_seed(3)).to(memory_format=layout)
+    compare_blur(x, stride, length, pad_mode)
+    x[:, :, :, -1] = float("inf")  # beyond which a row in place looks at the next one
+    x[:, :, -1, 0] = float("nan")
     with pooling.backend("native"):
         y = pooling.functional.blur_pool2d(x, stride, filter=length, pad_mode=pad_mode)
     expected = reference.blur_pool2d(x.double().numpy(), stride, filter=length, pad_mode=pad_mode)
-    eps = torch.finfo(dtype).eps
-    np.testing.assert_allclose(y.double().numpy(), expected, rtol=4 * eps, atol=16 * max(eps, 2.0**-50))
-    gradients = []
-    for backend in ("native", "composite"):
-        with pooling.backend(backend):
-            leaf = x.detach().requires_grad_()
-            z = pooling.functional.blur_pool2d(leaf, stride, filter=length, pad_mode=pad_mode)
-            gradients.append(torch.autograd.grad(z.square().sum(), leaf)[0].double())
-    torch.testing.assert_close(*gradients, rtol=16 * eps, atol=64 * eps)
+    np.testing.assert_array_equal(np.isfinite(y.numpy()), np.isfinite(expected))
 
 
 LEARNED = {
