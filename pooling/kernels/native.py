@@ -153,7 +153,6 @@ def pool2d(
     numbers = [divisor, eps, float(parameter)]
     plugin = PLUGINS.get(reducer)
     number = NUMBER[reducer] if plugin is None else plugin.number
-    operators = torch.ops.poolzoo if plugin is None else getattr(torch.ops, plugin.namespace)
     differentiable = torch.is_grad_enabled() and (
         x.requires_grad
         or (logits is not None and logits.requires_grad)
@@ -161,10 +160,12 @@ def pool2d(
         or (table is not None and table.requires_grad)
     )
     if not (differentiable or taps):
+        operators = torch.ops.poolzoo if plugin is None else getattr(torch.ops, plugin.namespace)
         return operators.pool2d_forward.default(x, logits, learned, table, seed, number, window, numbers)
     # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
     keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
-    y, kept = operators.pool2d.default(x, logits, learned, table, seed, number, window, numbers, keep or taps)
+    pool = DIFFERENTIABLE["poolzoo" if plugin is None else plugin.namespace, "pool2d"]
+    y, kept = pool(x, logits, learned, table, seed, number, window, numbers, keep or taps)
     return (y, kept) if taps else y
 
 
@@ -190,7 +191,7 @@ def polyphase_norms(x: Tensor, stride: tuple[int, int], border: str, norm: float
 
 def polyphase_gather(x: Tensor, phase: Tensor, stride: tuple[int, int], border: str) -> Tensor:
     """(N, C, H, W) -> (N, C, ceil(H / s), ceil(W / s)): each image's component `phase`, (N,) int64."""
-    return torch.ops.poolzoo.polyphase_gather.default(x, phase, stride, BORDERS[border])
+    return DIFFERENTIABLE["poolzoo", "polyphase_gather"](x, phase, stride, BORDERS[border])
 
 
 def max_blur(x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
@@ -202,7 +203,7 @@ def max_blur(x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
     if row.device != x.device:
         raise _elsewhere(x, row)
     wide = composite.working_dtype(x)
-    return torch.ops.poolzoo.max_blur.default(x, row.to(wide).contiguous(), numbers)
+    return DIFFERENTIABLE["poolzoo", "max_blur"](x, row.to(wide).contiguous(), numbers)
 
 
 def _is_channels_last(x: Tensor) -> bool:
@@ -318,10 +319,8 @@ def _set_up_gather(ctx, inputs, output) -> None:
 
 def _gather_backward(ctx, gradient):
     (phase,) = ctx.saved_tensors
-    dx = torch.ops.poolzoo.polyphase_scatter.default(
-        gradient, phase, *ctx.size, ctx.channels_last, ctx.stride, ctx.border
-    )
-    return dx, None, None, None
+    scatter = DIFFERENTIABLE["poolzoo", "polyphase_scatter"]
+    return scatter(gradient, phase, *ctx.size, ctx.channels_last, ctx.stride, ctx.border), None, None, None
 
 
 def _set_up_scatter(ctx, inputs, output) -> None:
@@ -331,7 +330,8 @@ def _set_up_scatter(ctx, inputs, output) -> None:
 
 def _scatter_backward(ctx, gradient):
     (phase,) = ctx.saved_tensors
-    return torch.ops.poolzoo.polyphase_gather.default(gradient, phase, ctx.stride, ctx.border), *(None,) * 6
+    gather = DIFFERENTIABLE["poolzoo", "polyphase_gather"]
+    return gather(gradient, phase, ctx.stride, ctx.border), *(None,) * 6
 
 
 def _fake_max_blur(x, row, numbers):
@@ -354,13 +354,45 @@ def _max_blur_backward(ctx, gradient):
     return torch.ops.poolzoo.max_blur_backward.default(gradient, x, row, ctx.numbers), None, None
 
 
+# Operators with a gradient, by namespace and name, as they are called.
+DIFFERENTIABLE: dict[tuple[str, str], Callable[..., Any]] = {}
+
+
+def _register_autograd(
+    namespace: str, name: str, backward: Callable[..., Any], set_up: Callable[[Any, Any, Any], None]
+) -> None:
+    """An operator's gradient: for torch.compile by torch.library, which in eager mode takes twice a small call's time."""
+    torch.library.register_autograd(f"{namespace}::{name}", backward, setup_context=set_up)
+    operator = getattr(getattr(torch.ops, namespace), name).default
+
+    class Eager(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *inputs):
+            with torch._C._AutoDispatchBelowAutograd():
+                output = operator(*inputs)
+            set_up(ctx, inputs, output)
+            return output
+
+    Eager.backward = staticmethod(backward)
+
+    def call(*inputs):
+        if torch.compiler.is_compiling():
+            return operator(*inputs)
+        if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
+            return Eager.apply(*inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*inputs)
+
+    DIFFERENTIABLE[namespace, name] = call
+
+
 def _register(namespace: str, names: Sequence[str]) -> None:
     """Fake kernels and autograd for a library's operators, whose reducers have these names in the order of numbers."""
     torch.library.register_fake(f"{namespace}::pool2d", _fake_pool2d)
     torch.library.register_fake(f"{namespace}::pool2d_forward", _fake_forward)
     torch.library.register_fake(f"{namespace}::pool2d_backward", _fake_backward)
     backward = functools.partial(_backward, getattr(torch.ops, namespace).pool2d_backward.default, names)
-    torch.library.register_autograd(f"{namespace}::pool2d", backward, setup_context=_set_up)
+    _register_autograd(namespace, "pool2d", backward, _set_up)
 
 
 def _register_others() -> None:
@@ -368,11 +400,11 @@ def _register_others() -> None:
     torch.library.register_fake("poolzoo::polyphase_norms", _fake_norms)
     torch.library.register_fake("poolzoo::polyphase_gather", _fake_gather)
     torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
-    torch.library.register_autograd("poolzoo::polyphase_gather", _gather_backward, setup_context=_set_up_gather)
-    torch.library.register_autograd("poolzoo::polyphase_scatter", _scatter_backward, setup_context=_set_up_scatter)
     torch.library.register_fake("poolzoo::max_blur", _fake_max_blur)
     torch.library.register_fake("poolzoo::max_blur_backward", _fake_max_blur_backward)
-    torch.library.register_autograd("poolzoo::max_blur", _max_blur_backward, setup_context=_set_up_max_blur)
+    _register_autograd("poolzoo", "polyphase_gather", _gather_backward, _set_up_gather)
+    _register_autograd("poolzoo", "polyphase_scatter", _scatter_backward, _set_up_scatter)
+    _register_autograd("poolzoo", "max_blur", _max_blur_backward, _set_up_max_blur)
 
 
 if LOADED.variants:
