@@ -101,8 +101,10 @@ def own(name: str, kind: str) -> Callable[..., Callable[[Tensor], Any]]:
 
 
 def ordinal(window: Window, theta: Tensor) -> Callable[[Tensor], Tensor]:
+    beyond = ranks.beyond(len(theta)).to(theta.device)
+
     def call(x: Tensor) -> Tensor:
-        return functional.ranked_pool2d(x, window, table=ranks.renormalised(theta.softmax(dim=-1)), owner="ordinal")
+        return functional.ranked_pool2d(x, window, table=ranks.softmax(theta, beyond), owner="ordinal")
 
     return call
 

@@ -44,14 +44,14 @@ def blur_pool2d(
         raise ValueError(
             f"blur: filter must be a length, a row of weights or a square, got shape {tuple(weights.shape)}"
         )
-    step = (stride, stride) if isinstance(stride, int) else stride
-    before = (len(weights) - 1) // 2 if before is None else before
+    step, length = (stride, stride) if isinstance(stride, int) else stride, weights.shape[0]
+    before = (length - 1) // 2 if before is None else before
     near = (before, before) if isinstance(before, int) else before
     check("blur", x)
     size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
     if uses_native("blur", x, supported=not weights.requires_grad):
         table = weights.to(composite.working_dtype(x)).contiguous()
-        window = Window((len(weights), len(weights)), step, near)
+        window = Window((length, length), step, near)
         numbers = native.window_numbers(window, size, native.BORDERS[pad_mode])
         y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=table)
         return y if x.dim() == 4 else y.squeeze(0)

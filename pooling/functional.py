@@ -164,7 +164,6 @@ def stochastic_pool2d(
         eval: what stands in for the draw outside training: "weighted", "max" or "avg".
     """
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="stochastic")
-    check("stochastic", x)
     if negatives == "error" and bool((x < 0).any()):
         raise ValueError(f"stochastic: the input must not be negative with negatives='error', got {x.min().item():g}")
     if training and seed is None:
@@ -277,7 +276,6 @@ def weighted_mean_pool2d(
 ) -> Tensor:
     """Mean of each window weighted by softmax(logits), logits of x's shape (Gao et al. 2019)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="weighted_mean")
-    check("weighted_mean", x, window)
     if logits.shape != x.shape:
         raise ValueError(
             f"weighted_mean: logits must have the input's shape {tuple(x.shape)}, got {tuple(logits.shape)}"
@@ -342,7 +340,6 @@ def rank_draw_pool2d(
 ) -> Tensor:
     """x(r) of each window, the rank drawn from the cumulative probabilities `table` (K + 1, K); 0 past the last."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
-    check(owner, x, window)
     seed = philox.draw_seed(x.device) if seed is None else seed
     wide = composite.working_dtype(x)
     table = table.to(device=x.device, dtype=wide).contiguous()

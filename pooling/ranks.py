@@ -4,6 +4,7 @@ A window at the border has fewer members than taps, so each row is a distributio
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -32,12 +33,14 @@ def first_kept(taps: int, q: float) -> Tensor:
     return torch.where(r < n, (1 - q) * q**r, 0.0)
 
 
-def renormalised(weights: Tensor) -> Tensor:
-    """(K,) or (C, K) weights -> (K + 1, K) or (C, K + 1, K): row n over the first n ranks, summing to 1."""
-    taps = weights.shape[-1]
-    kept = weights.unsqueeze(-2).expand(*weights.shape[:-1], taps + 1, taps).tril(-1)
-    total = kept.sum(dim=-1, keepdim=True)
-    return kept / torch.where(total == 0, 1.0, total)
+def beyond(taps: int) -> Tensor:
+    """(K, K): -inf for the ranks that a window of n members lacks, n = 1 .. K, otherwise 0."""
+    return torch.full((taps, taps), -torch.inf).triu(1)
+
+
+def softmax(theta: Tensor, beyond: Tensor) -> Tensor:
+    """(K,) or (C, K) -> (K + 1, K) or (C, K + 1, K): row n is the softmax over the first n ranks; row 0 is 0."""
+    return F.pad((theta.unsqueeze(-2) + beyond).softmax(dim=-1), (0, 0, 1, 0))
 
 
 def cumulative(table: Tensor, certain: bool) -> Tensor:

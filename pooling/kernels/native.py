@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pooling import composite
@@ -277,9 +278,20 @@ def _backward(operator, names, ctx, gradient, _):
 def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:
     """Slopes (K * N, C, H', W') by each rank's weight -> the gradient by the table's rows, one for each count."""
     K, N = table.shape[-1], shape[0]
-    by_position = slopes.view(K, N, *slopes.shape[1:]).sum(dim=(1, 2) if table.dim() == 2 else 1)
+    by_rank = slopes.view(K, N, *slopes.shape[1:])
+    if _are_whole(shape, window):
+        own = by_rank.sum(dim=(1, 3, 4) if table.dim() == 3 else (1, 2, 3, 4)).movedim(0, -1)  # ([C,] K)
+        return F.pad(own.unsqueeze(-2), (0, 0, K, 0))
+    by_position = by_rank.sum(dim=(1, 2) if table.dim() == 2 else 1)
     flat = by_position.flatten(-2).movedim(0, -1)  # ([C,] H' * W', K)
     return torch.zeros_like(table).index_add(-2, _counts(shape, window, slopes.device), flat)
+
+
+def _are_whole(shape: Sequence[Any], window: Sequence[Any]) -> bool:
+    """Whether every window has all its members."""
+    (kh, kw, sh, sw, ph, pw, dh, dw, out_h, out_w), (H, W) = window[:10], shape[2:]
+    inside = (out_h - 1) * sh + (kh - 1) * dh < H and (out_w - 1) * sw + (kw - 1) * dw < W
+    return ph == 0 and pw == 0 and inside
 
 
 def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -> Tensor:

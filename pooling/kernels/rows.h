@@ -334,7 +334,7 @@ struct RowOf {
                 }
             }
             if (b.partial) {  // lanes that are no windows must not decide for those that are
-                for (int tap = 0; tap < K * K; tap++) members[tap] = plan.columns_of(b) ? members[tap] : splat<V>(0);
+                for (int tap = 0; tap < K * K; tap++) members[tap] = plan.columns_of(b) ? members[tap] : splat<V>(1);
             }
             return reducer.at_once(s, members, only);
         }

@@ -94,13 +94,14 @@ class RankStochasticPool2d(WindowPool2d):
         super().__init__(**geometry)
         kh, kw = self.window.kernel_size
         self.table: Tensor
+        self.cumulative: Tensor
         self.register_buffer("table", ranks.geometric(kh * kw, a), persistent=False)
+        self.register_buffer("cumulative", ranks.cumulative(self.table, certain=True), persistent=False)
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         if not self.training:
             return functional.ranked_pool2d(x, window, table=self.table, owner="rsp")
-        table = ranks.cumulative(self.table, certain=True)
-        return functional.rank_draw_pool2d(x, window, table=table, owner="rsp")
+        return functional.rank_draw_pool2d(x, window, table=self.cumulative, owner="rsp")
 
 
 @register("max_dropout", kind="reducer", paper="Wu & Gu 2015, arXiv:1512.01400", random=True)
@@ -118,13 +119,14 @@ class MaxDropoutPool2d(WindowPool2d):
         super().__init__(**geometry)
         kh, kw = self.window.kernel_size
         self.table: Tensor
+        self.cumulative: Tensor
         self.register_buffer("table", ranks.first_kept(kh * kw, q), persistent=False)
+        self.register_buffer("cumulative", ranks.cumulative(self.table, certain=False), persistent=False)
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         if not self.training:
             return functional.ranked_pool2d(x, window, table=self.table, owner="max_dropout")
-        table = ranks.cumulative(self.table, certain=False)
-        return functional.rank_draw_pool2d(x, window, table=table, owner="max_dropout")
+        return functional.rank_draw_pool2d(x, window, table=self.cumulative, owner="max_dropout")
 
 
 @register("ordinal", kind="reducer", paper="Deliege et al. 2021, ordinal pooling", learnable=True)
@@ -144,10 +146,12 @@ class OrdinalPool2d(WindowPool2d):
         super().__init__(**geometry)
         kh, kw = self.window.kernel_size
         self.theta = nn.Parameter(torch.zeros(*per_shape(per, channels, "ordinal")[:1], kh * kw))
+        self.beyond: Tensor
+        self.register_buffer("beyond", ranks.beyond(kh * kw), persistent=False)
 
     def logged(self) -> dict[str, Tensor]:
         return {f"w{rank}": weight for rank, weight in enumerate(self.theta.softmax(dim=-1).unbind(dim=-1), start=1)}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
-        table = ranks.renormalised(self.theta.softmax(dim=-1))
+        table = ranks.softmax(self.theta, self.beyond)
         return functional.ranked_pool2d(x, window, table=table, owner="ordinal")
