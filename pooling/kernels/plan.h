@@ -42,7 +42,7 @@ struct Block {
     int begin, end;             // column taps
     int columns;                // members among them where all lanes agree, otherwise -1
     uint64_t ragged;            // bit t: some lane lacks tap t (bit 63 stands for all further ones too)
-    uint64_t continued;         // bit t: one lane's tap t lies past the border that a filter continues
+    uint64_t continued;         // bit t: in a row in place, one lane's tap t lies past the border that a filter continues
     bool partial;               // some lane lies past the last column
 
     bool is_ragged(int t) const { return ragged >> std::min(t, 63) & 1; }
@@ -202,7 +202,7 @@ struct Plan {
                     const int64_t column = w.column_start(k) + t * w.dw;
                     const bool within = column >= 0 && column < w.W;
                     masks.push_back(k < last && within ? -1 : 0);
-                    if (w.border == Border::Skip || by_phases() || k >= last || within) continue;
+                    if (w.border == Border::Skip || k >= last || within) continue;
                     beyond++;
                     b.continued |= uint64_t{1} << std::min<int64_t>(t, 63);
                     continued_columns.back() = continued(column, w.W, w.border);
@@ -213,6 +213,7 @@ struct Plan {
             for (int64_t k = j; k < j + L; k++) counts.push_back(k < w.ow ? counted_columns(k) : T(1));
         }
         plain = wide() && !by_phases() && (margins.empty() || (one_each && side() > 0));
+        for (Block& b : blocks) b.continued = plain ? b.continued : 0;  // staged rows are continued already
     }
 
     void plan_channels() {

@@ -94,6 +94,7 @@ class Overlap {
     // Output row i, of [first, last] whose rows 2 first to 2 last - 1 of dx are asked for. parts_of(b, parts).
     template <class PartsOf>
     void add(const Unit& unit, int64_t i, int64_t first, int64_t last, PartsOf parts_of) {
+        const bool reflects = plan_.w.border == Border::Reflect;
         V parts[K * K], next[K * K];
         parts_of(plan_.blocks[0], parts);
         for (const Block& b : plan_.blocks) {
@@ -107,9 +108,9 @@ class Overlap {
             for (int r = 0; r < K; r++) {
                 evens[r] = parts[K * r + 1];
                 odds[r] = parts[K * r + 2] + __builtin_shuffle(parts[K * r], next[K * r], at_next);
-                if (b.continued != 0) odds[r] = odds[r] + (plan_.lanes_with(b, 0) ? splat<V>(0) : parts[K * r]);  // reflected
+                if (reflects && b.column == 0) odds[r] = odds[r] + (plan_.lanes_with(b, 0) ? splat<V>(0) : parts[K * r]);
             }
-            if (i == 0 && plan_.w.border == Border::Reflect) evens[2] = evens[2] + evens[0], odds[2] = odds[2] + odds[0];
+            if (reflects && i == 0) evens[2] = evens[2] + evens[0], odds[2] = odds[2] + odds[0];
             if (i > first) write(unit, 2 * i - 1, b, load<V>(even(b)) + evens[0], load<V>(odd(b)) + odds[0]);
             if (i < last) {
                 write(unit, 2 * i, b, evens[1], odds[1]);

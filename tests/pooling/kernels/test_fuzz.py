@@ -156,19 +156,20 @@ def test_the_usual_windows_where_rows_are_whole_vectors(case, window, layout):
 
 
 def compare_blur(x, stride, length, pad_mode):
-    options = {"filter": length, "pad_mode": pad_mode}
-    with pooling.backend("native"):
-        y = pooling.functional.blur_pool2d(x, stride, **options)
-    expected = reference.blur_pool2d(x.double().numpy(), stride, **options)
     eps = torch.finfo(x.dtype).eps
+    with pooling.backend("native"):
+        y = functional.blur_pool2d(x, stride, filter=length, pad_mode=pad_mode)
+    expected = reference.blur_pool2d(x.double().numpy(), stride, filter=length, pad_mode=pad_mode)
     np.testing.assert_allclose(y.double().numpy(), expected, rtol=4 * eps, atol=16 * max(eps, 2.0**-50))
-    gradients = []
-    for backend in ("native", "composite"):
-        with pooling.backend(backend):
-            leaf = x.detach().requires_grad_()
-            z = pooling.functional.blur_pool2d(leaf, stride, **options)
-            gradients.append(torch.autograd.grad(z.square().sum(), leaf)[0].double())
-    torch.testing.assert_close(*gradients, rtol=16 * eps, atol=64 * eps)
+    for before in (None, (0, 0), (2, 2)):
+        found = []
+        for backend in ("native", "composite"):
+            with pooling.backend(backend):
+                leaf = x.detach().requires_grad_()
+                y = functional.blur_pool2d(leaf, stride, filter=length, pad_mode=pad_mode, before=before)
+                found.append((y.detach().double(), torch.autograd.grad(y.square().sum(), leaf)[0].double()))
+        for own, other in zip(*found, strict=True):
+            torch.testing.assert_close(own, other, rtol=16 * eps, atol=64 * eps)
 
 
 @pytest.mark.parametrize("pad_mode", ["reflect", "zeros", "circular"])
@@ -189,10 +190,11 @@ def test_blur_agrees_with_its_definition(pad_mode, data):
 def test_blur_where_rows_are_whole_vectors(pad_mode, length, stride, width, layout):
     x = torch.randn(2, 32, 6, width, generator=torch.Generator().manual_seed(3)).to(memory_format=layout)
     compare_blur(x, stride, length, pad_mode)
+    compare_blur(x.double(), stride, length, pad_mode)
     x[:, :, :, -1] = float("inf")  # beyond which a row in place looks at the next one
     x[:, :, -1, 0] = float("nan")
     with pooling.backend("native"):
-        y = pooling.functional.blur_pool2d(x, stride, filter=length, pad_mode=pad_mode)
+        y = functional.blur_pool2d(x, stride, filter=length, pad_mode=pad_mode)
     expected = reference.blur_pool2d(x.double().numpy(), stride, filter=length, pad_mode=pad_mode)
     np.testing.assert_array_equal(np.isfinite(y.numpy()), np.isfinite(expected))
 
