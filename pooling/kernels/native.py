@@ -373,7 +373,7 @@ DIFFERENTIABLE: dict[tuple[str, str], Callable[..., Any]] = {}
 def _register_autograd(
     namespace: str, name: str, backward: Callable[..., Any], set_up: Callable[[Any, Any, Any], None]
 ) -> None:
-    """An operator's gradient: for torch.compile by torch.library, which in eager mode takes twice a small call's time."""
+    """An operator's gradient: for torch.compile by torch.library, by which a small eager call takes twice as long."""
     torch.library.register_autograd(f"{namespace}::{name}", backward, setup_context=set_up)
     operator = getattr(getattr(torch.ops, namespace), name).default
 
