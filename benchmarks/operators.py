@@ -9,7 +9,7 @@ benchmarks/results/operators-ENVIRONMENT.csv; benchmarks/README.md says what the
 import argparse
 import csv
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ DTYPES = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.bfloat16)}
 SMALL = (1, 16, 14, 14)
 TORCHS_OWN = ("max", "max_indices", "avg")  # compared with the operator that torch has, as it is
 COMPILED = " compiled"
+RATIOS = {"alternative": "ratio", "eager": "eager_ratio"}  # the columns of time over theirs
 
 Program = Callable[[Tensor], Any]
 
@@ -64,6 +65,9 @@ class Row:
     alternative: str | None = None
     alternative_milliseconds: float | None = None
     ratio: float | None = None
+    eager: str | None = None
+    eager_milliseconds: float | None = None
+    eager_ratio: float | None = None
     saved_bytes_per_output: float | None = None
     keeps_input: bool | None = None
     alternative_saved_bytes_per_output: float | None = None
@@ -134,6 +138,10 @@ def run_program(program: Callable[..., Any], window: object, extra: tuple[Tensor
     return program(x, window, *extra)
 
 
+def eager(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.endswith(COMPILED)]
+
+
 def values(y: Any) -> Tensor:
     return y[0] if isinstance(y, tuple) else y
 
@@ -193,12 +201,11 @@ class Benchmark:
         torch._dynamo.reset()
         row = Row(case.name, self.device, *self.described(case), 0.0)
         with case.gradients():
-            found = self.fastest(case, row) if self.alternatives else None
+            found = self.fastest(case, row) if self.alternatives else {}
             buffer = torch.empty_like(case.x, requires_grad=False)
             source = case.x.detach()
             calls = {"native": case.call(case.native), "copy": lambda: buffer.copy_(source)}
-            if found is not None:
-                calls["alternative"] = case.call(found[1])
+            calls |= {name: case.call(program) for name, program in found.items()}
             seconds = interleaved(calls, self.rounds, self.clock, self.empty_caches)
         its_bytes, keeps = saved(case, case.native) if case.mode == BACKWARD else (0, False)
         copies = median_ratio(seconds, "native", "copy")
@@ -214,19 +221,21 @@ class Benchmark:
         outputs = values(case.native(case.x)).numel()
         if case.mode == BACKWARD:
             measured |= {"saved_bytes_per_output": its_bytes / outputs, "keeps_input": keeps}
-        if found is not None:
-            measured |= {
-                "alternative": found[0],
-                "alternative_milliseconds": 1000 * median(seconds["alternative"]),
-                "ratio": median_ratio(seconds, "native", "alternative"),
-            }
-            if case.mode == BACKWARD:
-                theirs, keep = saved(case, found[1])
-                measured |= {"alternative_saved_bytes_per_output": theirs / outputs, "alternative_keeps_input": keep}
+        by_time = sorted(found, key=lambda name: median(seconds[name]))
+        for column, names in (("alternative", by_time), ("eager", eager(by_time))):
+            for name in names[:1]:
+                measured |= {
+                    column: name,
+                    f"{column}_milliseconds": 1000 * median(seconds[name]),
+                    RATIOS[column]: median_ratio(seconds, "native", name),
+                }
+        if by_time and case.mode == BACKWARD:
+            theirs, keep = saved(case, found[by_time[0]])
+            measured |= {"alternative_saved_bytes_per_output": theirs / outputs, "alternative_keeps_input": keep}
         return rounded(row, measured)
 
-    def fastest(self, case: Case, row: Row) -> tuple[str, Program] | None:
-        """The fastest program and its name: all run, then those that are not far behind race."""
+    def fastest(self, case: Case, row: Row) -> dict[str, Program]:
+        """The fastest program and the fastest eager one, by name: all run, then those that are not far behind race."""
         programs: dict[str, Program] = {}
         calls: dict[str, Call] = {}
         once: dict[str, float] = {}
@@ -249,13 +258,16 @@ class Benchmark:
             programs[name], calls[name], once[name] = program, call, passed
         if not calls:
             self.notes.append(f"{row.where()} not compared: no program in plain PyTorch works")
-            return None
         hopeless |= {name for name in calls if name.endswith(COMPILED) and once[name] > 2 * min(once.values())}
-        near = {name: call for name, call in calls.items() if once[name] < 1.5 * min(once.values())}
+        best = {self.winner({name: calls[name] for name in names}, once) for names in (calls, eager(calls)) if names}
+        return {name: programs[name] for name in best}
+
+    def winner(self, calls: dict[str, Call], once: dict[str, float]) -> str:
+        """The name of the fastest call, `once` being each one's time."""
+        near = {name: call for name, call in calls.items() if once[name] < 1.5 * min(once[name] for name in calls)}
         if len(near) > 1:
-            once = {name: median(times) for name, times in interleaved(near, 5, self.clock, self.empty_caches).items()}
-        best = min(near, key=lambda name: once[name])
-        return best, programs[best]
+            once = {n: median(times) for n, times in interleaved(near, 5, self.clock, self.empty_caches).items()}
+        return min(near, key=lambda name: once[name])
 
     def measure_small(self, name: str, mode: str) -> Row:
         """A call on a small input beside torch's max_pool2d: what a call costs before it computes anything."""
@@ -317,13 +329,14 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     bounded = sum(row.bound is not None for row in rows)
     yield f"\n{bounded - len(beyond)} of {bounded} cells with a bound are within it"
     yield from (f"  {row.where()} {row.copies:.2f} copies, bound {row.bound:g}" for row in beyond)
-    compared = [row for row in rows if row.copies is not None and row.ratio is not None]
-    if compared:
-        mean = geometric_mean([row.ratio for row in compared if row.ratio])
-        slower = [row for row in compared if row.ratio and row.ratio > 1]
-        yield f"\ntime over the best alternative's, geometric mean of {len(compared)} cells: {mean:.3f}"
-        yield f"slower than it in {len(slower)} of them"
-        yield from (f"  {row.where()} {row.ratio:.2f} of {row.alternative}" for row in slower)
+    for column, ratio in RATIOS.items():
+        ratios = [getattr(row, ratio) for row in rows if row.copies is not None and getattr(row, ratio)]
+        if ratios:
+            mean = geometric_mean(ratios)
+            yield f"\ntime over the best {column} program's, geometric mean of {len(ratios)} cells: {mean:.3f}"
+    slower = [row for row in rows if row.copies is not None and row.ratio and row.ratio > 1]
+    yield f"slower than the best alternative in {len(slower)} cells"
+    yield from (f"  {row.where()} {row.ratio:.2f} of {row.alternative}" for row in slower)
 
 
 def described_saving(per_output: float | None, keeps_input: bool | None) -> str:
@@ -347,7 +360,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     about = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser("python -m benchmarks.operators", usage="%(prog)s [options]", description=about)
     parser.add_argument("--operators", metavar="NAME,...", help="all by default")
-    parser.add_argument("--rounds", type=int, default=25, help="rounds of each cell, of which the median counts")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each cell, of which the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=list(SHAPES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", help="NxCxHxW, H and W even; 32x64x56x56, on a GPU 64x64x112x112, by default")

@@ -85,7 +85,7 @@ struct Lp : Weighted<Lp<V>, V> {
 template <class V>
 struct Root2 {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2};
+    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .light = true};
     V count;
     struct State {
         V largest, total;

@@ -39,6 +39,7 @@ struct Block {
     int64_t channel;            // first channel, from the unit's first; 0 in NCHW
     const int64_t* x_tap;       // each column tap's offset from there
     int64_t column;             // of the first lane
+    int64_t number;             // among the plan's blocks
     int begin, end;             // column taps
     int columns;                // members among them where all lanes agree, otherwise -1
     uint64_t ragged;            // bit t: some lane lacks tap t (bit 63 stands for all further ones too)
@@ -137,10 +138,10 @@ struct Plan {
     static int64_t whole_lanes(int64_t numbers) { return ceil_div(numbers, L) * L; }
     // By how many places tap t looks past an output's own, within its phase.
     int64_t column_shift(int64_t t) const { return floor_div(t * w.dw - w.pw, w.sw); }
-    int64_t index(const Block& b) const { return &b - blocks.data(); }
+    static int64_t count_of(const std::vector<Block>& blocks) { return static_cast<int64_t>(blocks.size()); }
     // The lanes of a block at the border that have column tap t within the row.
-    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (index(b) * w.kw + t) * L); }
-    int64_t continued_column(const Block& b, int t) const { return continued_columns[index(b) * w.kw + t]; }
+    Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (b.number * w.kw + t) * L); }
+    int64_t continued_column(const Block& b, int t) const { return continued_columns[b.number * w.kw + t]; }
 
     // Those that are outputs at all.
     Int<V> columns_of(const Block& b) const {
@@ -187,7 +188,7 @@ struct Plan {
         bool one_each = true;  // at most one lane of each block and tap looks past the border
         for (int64_t at = 0; at < w.ow; at += L) {
             const int64_t j = std::max<int64_t>(0, std::min(at, w.ow - L)), last = std::min(j + L, w.ow);  // the last ends with the row
-            Block b{by_phases() ? j : j * w.sw, j, 0, offsets.data(), j, 0, static_cast<int>(w.kw), 0, 0, 0, j + L > w.ow};
+            Block b{by_phases() ? j : j * w.sw, j, 0, offsets.data(), j, count_of(blocks), 0, static_cast<int>(w.kw), 0, 0, 0, j + L > w.ow};
             while (b.begin < b.end && (tap_begin[b.begin] >= last || tap_end[b.begin] <= j)) b.begin++;
             while (b.end > b.begin && (tap_begin[b.end - 1] >= last || tap_end[b.end - 1] <= j)) b.end--;
             for (int t = b.begin; t < b.end; t++) {
@@ -240,7 +241,7 @@ struct Plan {
             }
             const T count = counted_columns(j);
             for (int64_t c = 0; c < pixel; c += L) {
-                blocks.push_back({c, j * pixel + c, c, x_tap, j, s.begin, s.end, s.end - s.begin, 0, 0, false});
+                blocks.push_back({c, j * pixel + c, c, x_tap, j, count_of(blocks), s.begin, s.end, s.end - s.begin, 0, 0, false});
                 counts.insert(counts.end(), L, count);
             }
         }

@@ -34,6 +34,7 @@ struct Traits {
     bool prepares = false;        // linear: `prepared` is not the gradient as it is
     bool ranked = false;          // sorts: see rank.h
     bool weighted = false;        // derives from Weighted
+    bool light = false;           // so little is computed that memory decides how long it takes
     bool forward_at_once = false; // has at_once, which leaves what `result` needs but not what slopes do
     int inputs = 1;               // 2: values and logits
 };
@@ -66,7 +67,7 @@ struct Weighted {
 template <class V, bool largest>
 struct Extreme {
     using I = Int<V>;
-    static constexpr Traits traits = {.indexed = true};
+    static constexpr Traits traits = {.indexed = true, .light = true};
     struct State {
         V best;
         I tap;
@@ -104,7 +105,7 @@ using Min = Extreme<V, false>;
 template <class V>
 struct Avg {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .prepares = true};
+    static constexpr Traits traits = {.linear = true, .prepares = true, .light = true};
     V count;
     struct State {
         V sum;
@@ -125,7 +126,7 @@ struct Avg {
 template <class V>
 struct ScaledSum {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .prepares = true};
+    static constexpr Traits traits = {.linear = true, .prepares = true, .light = true};
     V scale, bias;
     struct State {
         V sum;
@@ -148,7 +149,7 @@ struct ScaledSum {
 template <class V>
 struct Filter {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true};
+    static constexpr Traits traits = {.linear = true, .light = true};
     const Number<V>* weights;
     struct State {
         V sum;
@@ -208,7 +209,7 @@ struct Mixed : Blend<V, Max, Avg> {
     using I = Int<V>;
     using Base = Blend<V, Max, Avg>;
     using typename Base::State;
-    static constexpr Traits traits = {.indexed = true, .learned = true};
+    static constexpr Traits traits = {.indexed = true, .learned = true, .light = true};
     using Base::Base;
     HD static V filler() { return Max<V>::filler(); }
     template <int N, class Only>

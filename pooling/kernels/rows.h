@@ -152,7 +152,7 @@ struct RowOf {
         Given<V> g;
         g.parameter = load<V>(parameter.data() + b.channel);
         g.uniform = uniforms != nullptr ? load<V>(uniforms + b.out) : V{};
-        g.count = load<V>(plan.counts.data() + plan.index(b) * L) * (V{} + row_count);
+        g.count = load<V>(plan.counts.data() + b.number * L) * (V{} + row_count);
         g.table_step = plan.w.channels_last ? plan.call.table_step : 0;
         const int64_t channel = std::min(b.channel, channels - 1);  // lanes past the last channel use its table
         g.table = table + channel * g.table_step;
@@ -258,6 +258,22 @@ struct RowOf {
                 values[tap] = at(x, *stretch.begin, r, t);
                 if constexpr (traits.inputs == 2) exponents[tap] = at(logits, *stretch.begin, r, t);
             });
+            if constexpr (traits.light) {  // and nothing is read of the blocks: more loads are under way at a time
+                if (plan.w.channels_last) {
+                    Block b = *stretch.begin;
+                    b.ragged = b.continued = 0, b.partial = false;
+                    for (int64_t n = stretch.end - stretch.begin; n > 0; n--) {
+                        Squares<K> squares{b};
+                        for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
+                            squares.values[tap] = squares.logits[tap] = load<V>(values[tap] + b.x);
+                        });
+                        look_ahead<K>(values, b);
+                        body(squares);
+                        b.x += L, b.out += L, b.channel += L, b.number++;
+                    }
+                    return;
+                }
+            }
             for (const Block* b = stretch.begin; b < stretch.end; b++) {
                 Squares<K> squares{*b};
                 members_of_square<K>(x, values, *b, squares.values);
@@ -266,8 +282,6 @@ struct RowOf {
                 } else {
                     for (int tap = 0; tap < K * K; tap++) squares.logits[tap] = squares.values[tap];
                 }
-                look_ahead<K>(values, *b);
-                if constexpr (traits.inputs == 2) look_ahead<K>(exponents, *b);
                 body(squares);
             }
         }

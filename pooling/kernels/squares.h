@@ -80,14 +80,14 @@ class Overlap {
     void write(const Unit& unit, int64_t h, const Block& b, V even, V odd) const {
         store_joined(even, odd, static_cast<T*>(dx_) + plan_.row_at(unit, h) + 2 * b.out);
     }
-    T* even(const Block& b) { return evens_.data() + plan_.index(b) * L; }
-    T* odd(const Block& b) { return odds_.data() + plan_.index(b) * L; }
+    T* even(const Block& b) { return evens_.data() + b.number * L; }
+    T* odd(const Block& b) { return odds_.data() + b.number * L; }
 
   public:
     Overlap(const Plan<T>& plan, void* dx) : plan_(plan), dx_(dx), evens_(plan.blocks.size() * L), odds_(evens_.size()) {
         for (const Block& b : plan.blocks) {
             for (int k = 1; k < L; k++) next_.push_back(k);
-            const bool last = plan.index(b) + 1 == static_cast<int64_t>(plan.blocks.size());
+            const bool last = b.number + 1 == static_cast<int64_t>(plan.blocks.size());
             next_.push_back(last ? L : L + b.column + L - (&b)[1].column);
         }
     }
@@ -98,7 +98,7 @@ class Overlap {
         V parts[K * K], next[K * K];
         parts_of(plan_.blocks[0], parts);
         for (const Block& b : plan_.blocks) {
-            const I at_next = load<I>(next_.data() + plan_.index(b) * L);
+            const I at_next = load<I>(next_.data() + b.number * L);
             if (&b < &plan_.blocks.back()) {
                 parts_of((&b)[1], next);
             } else {
