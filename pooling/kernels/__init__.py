@@ -4,6 +4,6 @@
     python -m pooling.kernels.info      # what is built, for which devices, and why something is not
 
 `lanes.h`, `elementary.h` and `window.h` are the vocabulary; `reducers.h`, `norms.h`, `means.h`, `random_reducers.h`
-and `rank.h` the operators; `cpu.h`, with `gather.h` for its backward pass, and `cuda.cu` the two drivers. `native.py`
-is the Python side; without a library everything runs on `pooling.composite`.
+and `rank.h` the operators; `cpu.h`, with `gather.h` and `squares.h` for its backward pass, and `cuda.cu` the two
+drivers. `native.py` is the Python side; without a library everything runs on `pooling.composite`.
 """

@@ -40,21 +40,19 @@ void forward(const Call& call, Parallel parallel) {
     });
 }
 
-// dx from what a sender sends. K: the side of square windows, if the sender has to know; 0: any.
-template <class T, class Sends, int K = 0>
+// dx from what a sender sends, in the ways that it can.
+template <class T, class Sends>
 void send(const Plan<T>& plan, Parallel parallel) {
-    constexpr bool from_gradients = requires { Sends::made; };
     const int64_t out_rows = plan.units * plan.w.oh;
-    if constexpr (from_gradients || K == 2) {
-        bool in_place = false;
-        if constexpr (from_gradients) in_place = plan.in_place && !Sends::made;
+    if constexpr (Sends::tiles) {
         // What is sent in place is gathered as quickly, and one row of dx is written after the other.
+        const bool in_place = plan.in_place && !Sends::made;
         if (are_tiles(plan) && !in_place) return by_rows<T, tile_range<T, Sends>>(plan, parallel, out_rows, plan.row);
     }
-    if constexpr (from_gradients || K == 3) {
+    if constexpr (Sends::overlaps) {
         if (overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, out_rows, plan.row);
     }
-    if constexpr (K != 2) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
+    if constexpr (Sends::gathers) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
 }
 
 template <template <class> class R, class T>
@@ -75,9 +73,9 @@ void backward(const Call& call, Parallel parallel) {
     if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
         with_side(plan, [&](auto side) {
             if constexpr (side == 2) {  // those that are no tiles are rare
-                return are_tiles(plan) ? send<T, Slopes<R, T, 2>, 2>(plan, parallel) : send<T, Slopes<R, T, 0>>(plan, parallel);
+                if (!are_tiles(plan)) return send<T, Slopes<R, T, 0>>(plan, parallel);
             }
-            send<T, Slopes<R, T, side>, side>(plan, parallel);
+            send<T, Slopes<R, T, side>>(plan, parallel);
         });
     }
 }

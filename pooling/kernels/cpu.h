@@ -1,4 +1,4 @@
-// The CPU driver's forward pass: blocks of lanes, tap by tap. gather.h is the backward pass.
+// The CPU driver's forward pass: blocks of lanes, tap by tap. gather.h and squares.h are the backward pass.
 #pragma once
 
 #include "cpu_kernel.h"

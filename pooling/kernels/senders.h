@@ -92,6 +92,7 @@ class FromGradients {
 
   public:
     static constexpr int targets = 1;
+    static constexpr bool tiles = true, overlaps = true, gathers = true;
     FromGradients(const Plan<T>& plan, int64_t slots, bool made)
         : plan_(plan), stage_(plan, slots), staged_(made || !plan.in_place), no_values_(plan, nullptr), gradient_(plan),
           buffer_(staged_ ? slots * stage_.length : 0),
@@ -290,6 +291,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     int64_t begin_ = 0, end_ = 0;
 
   public:
+    static constexpr bool made = true, tiles = K == 2, overlaps = K == 3, gathers = K != 2;
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
           row_(plan, x_, logits_), gradient_(plan),

@@ -7,6 +7,7 @@
 
 namespace poolzoo {
 
+// Whether x has twice the outputs' rows and columns, and a row of outputs whole vectors.
 template <class T>
 bool halves(const Plan<T>& plan) {
     const Window& w = plan.w;
