@@ -360,7 +360,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     about = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser("python -m benchmarks.operators", usage="%(prog)s [options]", description=about)
     parser.add_argument("--operators", metavar="NAME,...", help="all by default")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each cell, of which the median counts")
+    parser.add_argument("--rounds", type=int, default=11, help="rounds of each cell, of which the median counts")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=list(SHAPES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--shape", help="NxCxHxW, H and W even; 32x64x56x56, on a GPU 64x64x112x112, by default")

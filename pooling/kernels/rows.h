@@ -282,6 +282,8 @@ struct RowOf {
                 } else {
                     for (int tap = 0; tap < K * K; tap++) squares.logits[tap] = squares.values[tap];
                 }
+                look_ahead<K>(values, *b);
+                if constexpr (traits.inputs == 2) look_ahead<K>(exponents, *b);
                 body(squares);
             }
         }
