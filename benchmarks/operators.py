@@ -329,12 +329,14 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     bounded = sum(row.bound is not None for row in rows)
     yield f"\n{bounded - len(beyond)} of {bounded} cells with a bound are within it"
     yield from (f"  {row.where()} {row.copies:.2f} copies, bound {row.bound:g}" for row in beyond)
+    compared = [row for row in rows if row.copies is not None and row.ratio]
+    if not compared:
+        return
     for column, ratio in RATIOS.items():
-        ratios = [getattr(row, ratio) for row in rows if row.copies is not None and getattr(row, ratio)]
-        if ratios:
-            mean = geometric_mean(ratios)
-            yield f"\ntime over the best {column} program's, geometric mean of {len(ratios)} cells: {mean:.3f}"
-    slower = [row for row in rows if row.copies is not None and row.ratio and row.ratio > 1]
+        ratios: list[float] = [value for row in compared if (value := getattr(row, ratio))]
+        mean = geometric_mean(ratios)
+        yield f"\ntime over the best {column} program's, geometric mean of {len(ratios)} cells: {mean:.3f}"
+    slower = [row for row in compared if row.ratio and row.ratio > 1]
     yield f"slower than the best alternative in {len(slower)} cells"
     yield from (f"  {row.where()} {row.ratio:.2f} of {row.alternative}" for row in slower)
 

@@ -305,26 +305,28 @@ HD S chosen(M mask, const S& a, const S& b) {
 }
 #endif
 
+// The bit that is a number's sign.
+template <class V>
+HD Int<V> sign_bit() {
+    using Element = Int<Number<V>>;
+    return splat_int<V>(static_cast<Element>(Element{1} << (8 * sizeof(Element) - 1)));
+}
+
 template <class V>
 HD V absolute(V x) {
-    using Element = Int<Number<V>>;
-    return same_bits<V>(same_bits<Int<V>>(x) & splat_int<V>(static_cast<Element>(~(Element{1} << (8 * sizeof(Element) - 1)))));
+    return same_bits<V>(same_bits<Int<V>>(x) & ~sign_bit<V>());
 }
 
 // A number >= 0 with the sign of x.
 template <class V>
 HD V with_sign(V size, V x) {
-    using Element = Int<Number<V>>;
-    const auto sign = splat_int<V>(static_cast<Element>(Element{1} << (8 * sizeof(Element) - 1)));
-    return same_bits<V>(same_bits<Int<V>>(size) | (same_bits<Int<V>>(x) & sign));
+    return same_bits<V>(same_bits<Int<V>>(size) | (same_bits<Int<V>>(x) & sign_bit<V>()));
 }
 
 // x, or -x where the sign of `by` is minus.
 template <class V>
 HD V turned_by(V x, V by) {
-    using Element = Int<Number<V>>;
-    const auto sign = splat_int<V>(static_cast<Element>(Element{1} << (8 * sizeof(Element) - 1)));
-    return same_bits<V>(same_bits<Int<V>>(x) ^ (same_bits<Int<V>>(by) & sign));
+    return same_bits<V>(same_bits<Int<V>>(x) ^ (same_bits<Int<V>>(by) & sign_bit<V>()));
 }
 
 // The larger one; NaN if either is (x, then best).

@@ -138,9 +138,29 @@ def test_the_table_has_every_cell(tmp_path, capsys):
     assert small == set(itertools.product(("max", "gem", "rsp"), (FORWARD, BACKWARD), ("max_pool2d",)))
     assert len(rows) == len(cells) + len(small)
     assert all(float(r["ratio"]) > 0 for r in rows)
+    assert all(r["eager"] == r["alternative"] and r["eager_ratio"] == r["ratio"] for r in rows if r["copies"])
     printed = capsys.readouterr().out
     assert "geometric mean of 24 cells" in printed
     assert "alternatives under torch.compile: not measured" in printed
+
+
+def test_nothing_is_said_of_programs_that_were_not_run(tmp_path, capsys):
+    options = "--operators max --shape 1x2x8x8 --rounds 1 --threads 1 --no-alternatives --device cpu --output"
+    operators.main([*options.split(), str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "alternatives: not measured" in printed
+    assert "slower than" not in printed
+
+
+def test_the_best_program_and_the_best_eager_one_are_both_found():
+    benchmark = Benchmark("cpu", rounds=1, alternatives=True, compiled=True)
+    once = {"slices": 3.0, "stack": 2.0, "slices compiled": 0.5}
+    calls = dict.fromkeys(once, lambda: None)
+    assert benchmark.winner(calls, once) == "slices compiled"
+    assert (
+        benchmark.winner({name: calls[name] for name in operators.eager(calls)}, {"slices": 9.0, "stack": 2.0})
+        == "stack"
+    )
 
 
 def test_an_operator_stands_for_its_forms():

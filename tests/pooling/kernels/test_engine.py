@@ -58,6 +58,18 @@ def test_threads_and_repetition_change_no_bit(reducer, geometry, layout):
         assert all(map(torch.equal, found[0], other))
 
 
+@pytest.mark.parametrize("reducer", ["Max", "Avg", "Soft"])
+def test_torch_librarys_gradient_is_that_of_eager_calls(reducer):
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    numbers = native.window_numbers(pooling.Window((2, 2), (2, 2)), (4, 4))
+    eager = native.pool2d(reducer, x, numbers, parameter=1.0)
+    call = (x, None, None, None, None, native.NUMBER[reducer], numbers, [1.0, 0.0, 1.0], reducer == "Max")
+    registered = torch.ops.poolzoo.pool2d.default(*call)[0]
+    assert torch.equal(eager, registered)
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (eager, registered)]
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("beside", [float("inf"), 1e12])
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
