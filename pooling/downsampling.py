@@ -48,12 +48,10 @@ def blur_pool2d(
     before = (length - 1) // 2 if before is None else before
     near = (before, before) if isinstance(before, int) else before
     check("blur", x)
-    size = size or (-(-x.shape[-2] // step[0]), -(-x.shape[-1] // step[1]))
+    size = size or (-(-x.size(-2) // step[0]), -(-x.size(-1) // step[1]))
     if uses_native("blur", x, supported=not weights.requires_grad):
-        table = weights.to(composite.working_dtype(x)).contiguous()
-        window = Window((length, length), step, near)
-        numbers = native.window_numbers(window, size, native.BORDERS[pad_mode])
-        y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=table)
+        numbers = [length, length, *step, *near, 1, 1, *size, native.BORDERS[pad_mode], native.MEMBERS]
+        y = native.pool2d("Filter", x if x.dim() == 4 else x.unsqueeze(0), numbers, table=weights)
         return y if x.dim() == 4 else y.squeeze(0)
     return in_plain_torch(composite.filter2d, x, weights, step, near, size, pad_mode)
 
@@ -78,13 +76,11 @@ def max_blur_pool2d(
         pad_mode: how the filter sees past the border of the maxima: "reflect", "zeros" or "circular".
     """
     own = check("blur", x, window)
-    (H, W), (ph, pw), (eh, ew) = x.shape[-2:], window.padding, window.extent
-    if more is None:
-        far = window.overhang(H, W)
-        more = max(0, far[0] - ph), max(0, far[1] - pw)
+    H, W, (ph, pw), (eh, ew) = x.size(-2), x.size(-1), window.padding, window.extent
+    more = window.beyond_padding(H, W) if more is None else more
     maxima, size = (H + 2 * ph - eh + 1 + more[0], W + 2 * pw - ew + 1 + more[1]), size or own
     row = binomial_row(filter).to(x.device) if isinstance(filter, int) else filter
-    before = (len(row) - 1) // 2
+    before = (row.shape[0] - 1) // 2
     if uses_native("blur", x, supported=not row.requires_grad):
         dense = (*window.kernel_size, ph, pw, *window.dilation)
         numbers = [*dense, *maxima, *window.stride, before, *size, native.BORDERS[pad_mode]]
@@ -113,12 +109,12 @@ def polyphase_pool2d(
     if x.dim() == 3:
         y, phase = polyphase_pool2d(x.unsqueeze(0), stride, norm=norm, phase=phase, far_mode=far_mode)
         return y.squeeze(0), phase
-    weighted = phase is not None and phase.is_floating_point()
+    steps, weighted = pair(stride), phase is not None and phase.is_floating_point()
     if uses_native("aps", x, supported=norm in native.ORDERS and not weighted):
         if phase is None:
-            phase = native.polyphase_norms(x, pair(stride), far_mode, norm).argmax(dim=1)
-        return native.polyphase_gather(x, phase.to(x.device), pair(stride), far_mode), phase
-    components = composite.polyphase(x, pair(stride), far_mode)
+            return native.polyphase_pool(x, steps, far_mode, norm)
+        return native.polyphase_gather(x, phase.to(x.device), steps, far_mode), phase
+    components = composite.polyphase(x, steps, far_mode)
     if phase is None:
         phase = composite.polyphase_norms(components, norm).argmax(dim=1)
     if phase.is_floating_point():

@@ -49,8 +49,7 @@ def max_pool2d(
         return in_plain_torch(composite.max_pool2d_with_indices, x, window)
     numbers = native.window_numbers(window, size)
     batch = x if x.dim() == 4 else x.unsqueeze(0)
-    y, taps = native.pool2d("Max", batch, numbers, taps=True)
-    indices = native.flat_index(taps, numbers, (x.shape[-2], x.shape[-1]))
+    y, indices = native.max_with_indices(batch, numbers)
     return (y, indices) if x.dim() == 4 else (y.squeeze(0), indices.squeeze(0))
 
 
@@ -319,8 +318,7 @@ def ranked_pool2d(
         owner: the operator's name in errors.
     """
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
-    wide = composite.working_dtype(x)
-    table = table.to(device=x.device, dtype=wide).contiguous()
+    table = table if table.device == x.device else table.to(x.device)
     call = {"reducer": "RankMean", "table": table}
     supported = native.can_rank(window)
     return run(owner, composite.ranked_pool2d, x, window, table, native_call=call, supported=supported)
@@ -341,8 +339,7 @@ def rank_draw_pool2d(
     """x(r) of each window, the rank drawn from the cumulative probabilities `table` (K + 1, K); 0 past the last."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner=owner)
     seed = philox.draw_seed(x.device) if seed is None else seed
-    wide = composite.working_dtype(x)
-    table = table.to(device=x.device, dtype=wide).contiguous()
+    table = table if table.device == x.device else table.to(x.device)
     call = {"reducer": "RankDraw", "table": table, "seed": seed}
     supported = native.can_rank(window)
     return run(owner, composite.rank_draw_pool2d, x, window, table, seed, native_call=call, supported=supported)
@@ -361,23 +358,15 @@ def subsample_scaled2d(
 ) -> Tensor:
     """The sum of each window times `scale` plus `bias`, both of shape (C,) (LeCun et al. 1998, section II.B)."""
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, owner="subsample_scaled")
-    check("subsample_scaled", x, window)
-    wide = composite.working_dtype(x)
+    check("subsample_scaled", x)
+    channels = x.size(-3)
     for name, given in (("scale", scale), ("bias", bias)):
-        if given.shape != (x.shape[-3],):
+        if given.dim() != 1 or given.size(0) != channels:
             raise ValueError(
-                f"subsample_scaled: {name} must have one number for each of the input's {x.shape[-3]} channels, "
+                f"subsample_scaled: {name} must have one number for each of the input's {channels} channels, "
                 f"got shape {tuple(given.shape)}"
             )
-    learned = torch.is_grad_enabled() and (scale.requires_grad or bias.requires_grad)
-    if learned and uses_native("subsample_scaled", x):
-        total = avg_pool2d(x.to(wide), window, divisor_override=1)
-        # A batch norm of known mean 0 and variance 1 is this scale and bias, and finds both gradients in one pass.
-        zeros, ones = torch.zeros_like(scale, dtype=wide), torch.ones_like(scale, dtype=wide)
-        batch = total if x.dim() == 4 else total.unsqueeze(0)
-        y = F.batch_norm(batch, zeros, ones, scale.to(wide), bias.to(wide), eps=0.0).to(x.dtype)
-        return y if x.dim() == 4 else y.squeeze(0)
-    call = {"reducer": "ScaledSum", "parameter": scale, "table": bias.to(wide).contiguous()}
+    call = {"reducer": "ScaledSum", "parameter": scale, "table": bias}
     return run("subsample_scaled", composite.subsample_scaled2d, x, window, scale, bias, native_call=call)
 
 

@@ -90,6 +90,13 @@ class Window:
         reach = [(o - 1) * s + e - p for o, s, e, p in zip(out, self.stride, self.extent, self.padding, strict=True)]
         return max(0, reach[0] - height), max(0, reach[1] - width)
 
+    def beyond_padding(self, height: int, width: int) -> tuple[int, int]:
+        """Positions that the last window reaches past the padding at the far side: 0 unless in `ceil_mode`."""
+        if not self.ceil_mode:
+            return 0, 0
+        far, (ph, pw) = self.overhang(height, width), self.padding
+        return max(0, far[0] - ph), max(0, far[1] - pw)
+
     def dense(self) -> "Window":
         """The same window at every position (stride 1)."""
         return replace(self, stride=(1, 1))

@@ -16,7 +16,7 @@ ROUNDS = 10
 
 def draw_seed(device: torch.device) -> Tensor:
     """A 64-bit seed from torch's generator for the device: an int64 scalar on that device, without synchronising."""
-    return torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=device)
+    return torch.randint(-(2**63), 2**63 - 1, (), device=device)  # int64
 
 
 def blocks(seed: Tensor, counters: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ A window at the border has fewer members than taps, so each row is a distributio
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -34,13 +33,16 @@ def first_kept(taps: int, q: float) -> Tensor:
 
 
 def beyond(taps: int) -> Tensor:
-    """(K, K): -inf for the ranks that a window of n members lacks, n = 1 .. K, otherwise 0."""
-    return torch.full((taps, taps), -torch.inf).triu(1)
+    """(K + 1, K): -inf for the ranks that a window of n members lacks, n = 1 .. K, otherwise 0."""
+    return torch.full((taps + 1, taps), -torch.inf).triu().index_fill(0, torch.tensor([0]), 0.0)
 
 
 def softmax(theta: Tensor, beyond: Tensor) -> Tensor:
-    """(K,) or (C, K) -> (K + 1, K) or (C, K + 1, K): row n is the softmax over the first n ranks; row 0 is 0."""
-    return F.pad((theta.unsqueeze(-2) + beyond).softmax(dim=-1), (0, 0, 1, 0))
+    """(K,) or (C, K) -> (K + 1, K) or (C, K + 1, K): row n is the softmax over the first n ranks.
+
+    Row 0, of windows without members, which there are not, is the softmax over all.
+    """
+    return ((theta if theta.dim() == 1 else theta.unsqueeze(-2)) + beyond).softmax(dim=-1)
 
 
 def cumulative(table: Tensor, certain: bool) -> Tensor:

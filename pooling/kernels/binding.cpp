@@ -33,7 +33,12 @@ void parallel(int64_t count, int64_t grain, const void* context, void (*body)(co
     }
 }
 
+}  // namespace
+
 void run_forward(const Call& call, const Tensor&) { kernel_of(call).forward(call, parallel); }
+
+namespace {
+
 void run_backward(const Call& call, const Tensor&) {
     const Kernel kernel = kernel_of(call);
     check_learned(call, kernel.learned);
@@ -52,5 +57,5 @@ POOLZOO_DEFINE(POOLZOO_LIBRARY, m) {
 POOLZOO_IMPLEMENT(POOLZOO_LIBRARY, CPU, m) {
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
     m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward_alone<poolzoo::run_forward>));
-    m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));
+    m.impl("pool2d_backward", TORCH_BOX((&poolzoo::backward<poolzoo::run_backward, true>)));
 }

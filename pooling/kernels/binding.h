@@ -78,18 +78,21 @@ inline Tensor in_format(const Tensor& x, bool channels_last) {
     return y;
 }
 
+inline Tensor empty_strided(const Tensor& like, int64_t dimensions, const int64_t* sizes, const int64_t* strides, ScalarType type) {
+    AtenTensorHandle handle;
+    int32_t device, index;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
+    const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dimensions, sizes, strides, dtype, device, index, &handle));
+    return Tensor(handle);
+}
+
 inline Tensor empty_as(const Tensor& like, int64_t N, int64_t C, int64_t H, int64_t W, bool channels_last, ScalarType type) {
     const int64_t sizes[] = {N, C, H, W};
     const int64_t one = 1, c = std::max(C, one), h = std::max(H, one), w = std::max(W, one);
     const int64_t rows[] = {c * h * w, h * w, w, 1}, pixels[] = {h * w * c, 1, w * c, c};
-    AtenTensorHandle handle;
-    int32_t device, index, dtype;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &index));
-    dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
-    const int64_t* strides = channels_last ? pixels : rows;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(4, sizes, strides, dtype, device, index, &handle));
-    return Tensor(handle);
+    return empty_strided(like, 4, sizes, channels_last ? pixels : rows, type);
 }
 
 inline const void* data(const MaybeTensor& x) { return x ? x->const_data_ptr() : nullptr; }
@@ -190,7 +193,8 @@ inline void check_learned(const Call& call, bool learned) {
                     "parameter and table as constants, without requires_grad");
 }
 
-template <Run run>
+// sums: dparameter has the sums of its rows where nothing else is asked for.
+template <Run run, bool sums>
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const MaybeTensor& input,
                                             const MaybeTensor& given_logits, const MaybeTensor& parameter,
                                             const MaybeTensor& table, const MaybeTensor& taps, int64_t H, int64_t W,
@@ -213,8 +217,9 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const 
     const Tensor dx = empty_as(gradient, N, C, H, W, channels_last, gradient.scalar_type());
     const Tensor dlogits = empty_as(gradient, logits ? N : 0, C, H, W, channels_last, gradient.scalar_type());
     const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
-    const int64_t slopes = !parameter_gradient ? 0 : call.reducer == Reducer::RankMean ? w.taps() : 1;
-    const Tensor dparameter = empty_as(gradient, slopes * N, C, w.oh, w.ow, channels_last, wide);
+    const int64_t slopes = parameter_gradient ? slopes_by_parameter(call) : 0;
+    const int64_t columns = sums ? columns_of_slopes(call) : w.ow;
+    const Tensor dparameter = empty_as(gradient, slopes * N, C, w.oh, columns, channels_last, wide);
     call.dx = dx.mutable_data_ptr();
     call.dlogits = logits ? dlogits.mutable_data_ptr() : nullptr;
     call.dparameter = parameter_gradient ? dparameter.mutable_data_ptr() : nullptr;

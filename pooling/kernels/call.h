@@ -37,8 +37,8 @@ inline int64_t table_length(Reducer reducer, int64_t taps) {
 enum class Divisor : int { Members, Padded, Fixed };
 
 // "Wide" is the type that is computed in: double for double, float for the others. Tensors have the memory format of
-// the window: x, logits, dx and dlogits (N, C, H, W); y, gradient, taps and dparameter (N, C, oh, ow). Where the table
-// is learned, dparameter is (taps, N, C, oh, ow): one slope for each rank.
+// the window: x, logits, dx and dlogits (N, C, H, W); y, gradient and taps (N, C, oh, ow). dparameter is
+// (slopes, N, C, oh, columns), see below.
 struct Call {
     Window window;
     Reducer reducer;
@@ -62,6 +62,16 @@ struct Call {
     void* dx;
     void* dlogits;
     void* dparameter;            // wide
+    int64_t first_plane;         // what random numbers count as the number of x's first plane
 };
+
+// The slopes that an output has: one, those by a scale and a bias, or one for each rank.
+HD int64_t slopes_by_parameter(const Call& call) {
+    return call.reducer == Reducer::RankMean ? call.window.taps() : call.reducer == Reducer::ScaledSum ? 2 : 1;
+}
+// What the CPU driver makes of a row of slopes: their sum, unless it matters how many members a window has.
+inline int64_t columns_of_slopes(const Call& call) {
+    return call.reducer == Reducer::RankMean && !call.window.whole() ? call.window.ow : 1;
+}
 
 }  // namespace poolzoo

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
+#include "scratch.h"
 #include "window.h"
 
 namespace poolzoo {
@@ -15,8 +15,8 @@ struct Cover {
 
 // For each position of one axis of x, the outputs whose windows cover it, and by which tap.
 class Covers {
-    std::vector<int64_t> begin_;
-    std::vector<Cover> covers_;
+    Buffer<int64_t> begin_;
+    Buffer<Cover> covers_;
 
   public:
     Covers(int64_t length, int64_t outputs, int64_t stride, int64_t padding, int64_t taps, int64_t dilation, Border border)
@@ -33,7 +33,7 @@ class Covers {
         each([&](int64_t at, Cover) { begin_[at + 1]++; });
         for (int64_t k = 0; k < length; k++) begin_[k + 1] += begin_[k];
         covers_.resize(begin_[length]);
-        std::vector<int64_t> next = begin_;
+        Buffer<int64_t> next = begin_;
         each([&](int64_t at, Cover cover) { covers_[next[at]++] = cover; });
     }
     const Cover* begin(int64_t at) const { return covers_.data() + begin_[at]; }

@@ -2,6 +2,7 @@
 // instruction set, so that the parts build in parallel.
 #include "cpu.h"
 #include "gather.h"
+#include "planes.h"
 
 #ifdef POOLZOO_PLUGIN
 #include POOLZOO_PLUGIN
@@ -32,8 +33,27 @@ void by_rows(const Plan<T>& plan, Parallel parallel, int64_t rows, int64_t row) 
     });
 }
 
+// The same pass over some planes at a time, where it pays.
+template <class T>
+bool by_planes(const Call& call, Parallel parallel, Pass pass) {
+    if (!PlaneGroup<T>::pays(call)) return false;
+    struct Context {
+        const Call& call;
+        Pass pass;
+    } context{call, pass};
+    const Window& w = call.window;
+    const int64_t groups = PlaneGroup<T>::groups(w), each = w.C * w.oh * w.ow * w.taps() / groups;
+    parallel(w.N * groups, grain_rows(each), &context, [](const void* given, int64_t begin, int64_t end) {
+        const Context& context = *static_cast<const Context*>(given);
+        PlaneGroup<T> group(context.call);
+        for (int64_t k = begin; k < end; k++) group.run(k, context.pass);
+    });
+    return true;
+}
+
 template <template <class> class R, class T>
 void forward(const Call& call, Parallel parallel) {
+    if (by_planes<T>(call, parallel, forward<R, T>)) return;
     const Plan<T> plan(call);
     with_side(plan, [&](auto side) {
         by_rows<T, forward_rows<R, T, decltype(side)::value>>(plan, parallel, plan.units * plan.w.oh, plan.out_row);
@@ -63,14 +83,17 @@ void backward_by_taps(const Plan<T>& plan, Parallel parallel) {
 template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
     constexpr Traits traits = R<typename VectorOf<T>::type>::traits;
+    if (by_planes<T>(call, parallel, backward<R, T>)) return;
     const Plan<T> plan(call);
-    if constexpr (traits.linear) send<T, Shares<R, T>>(plan, parallel);
+    if constexpr (traits.linear) {
+        if (!traits.learned || call.dparameter == nullptr) return send<T, Shares<R, T>>(plan, parallel);
+    }
     if constexpr (traits.indexed && traits.learned) {
         if (call.taps != nullptr) return backward_by_taps<R, T>(plan, parallel);
     } else if constexpr (traits.indexed) {
         return backward_by_taps<Max, T>(plan, parallel);  // alike for all
     }
-    if constexpr (!traits.linear && (!traits.indexed || traits.learned)) {
+    if constexpr (traits.linear ? traits.learned : (!traits.indexed || traits.learned)) {
         with_side(plan, [&](auto side) {
             if constexpr (side == 2) {  // those that are no tiles are rare
                 if (!are_tiles(plan)) return send<T, Slopes<R, T, 0>>(plan, parallel);

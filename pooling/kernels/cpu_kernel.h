@@ -8,9 +8,11 @@ namespace poolzoo {
 // body(context, begin, end) for ranges of `grain` or more of `count`, among threads.
 using Parallel = void (*)(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t));
 
+using Pass = void (*)(const Call&, Parallel);
+
 struct Kernel {
-    void (*forward)(const Call&, Parallel);  // null where another source file has the reducer
-    void (*backward)(const Call&, Parallel);
+    Pass forward;  // null where another source file has the reducer
+    Pass backward;
     bool learned;  // has a gradient by its parameter or table
 };
 

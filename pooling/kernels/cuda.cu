@@ -38,11 +38,15 @@ Frame frame_of(const Call& call) {
     return Frame(call);
 }
 
+}  // namespace
+
 void run_forward(const Call& call, const Tensor& like) {
     const Device device(like);
     kernel_of(call).forward(frame_of(call), device.stream);
     device.check();
 }
+
+namespace {
 
 void run_backward(const Call& call, const Tensor& like) {
     const Device device(like);
@@ -77,7 +81,7 @@ STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
     m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward_alone<poolzoo::run_forward>));
-    m.impl("pool2d_backward", TORCH_BOX(&poolzoo::backward<poolzoo::run_backward>));
+    m.impl("pool2d_backward", TORCH_BOX((&poolzoo::backward<poolzoo::run_backward, false>)));
 }
 
 #else

@@ -22,7 +22,9 @@ struct OneIndex {
     }
 };
 
-void run(const FlatIndex& f, const Tensor& like) {
+}  // namespace
+
+void run_flat_index(const FlatIndex& f, const Tensor& like) {
     const Device device(like);
     const Window& w = f.window;
     const FlatIndexFrame frame{f, Layout(w.N, w.C, w.oh, w.ow, w.channels_last)};
@@ -34,15 +36,18 @@ void run(const FlatIndex& f, const Tensor& like) {
     device.check();
 }
 
-}  // namespace
 }  // namespace poolzoo
 
 #ifdef __CUDACC__
 STABLE_TORCH_LIBRARY_IMPL(poolzoo, CUDA, m) {
 #else
-STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo_threads, m) { m.def("flat_index" POOLZOO_FLAT_INDEX); }
+STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo_threads, m) {
+    m.def("flat_index" POOLZOO_FLAT_INDEX);
+    m.def("max_with_indices" POOLZOO_MAX_WITH_INDICES);
+}
 
 STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
-    m.impl("flat_index", TORCH_BOX(&poolzoo::flat_index<poolzoo::run>));
+    m.impl("flat_index", TORCH_BOX(&poolzoo::flat_index<poolzoo::run_flat_index>));
+    m.impl("max_with_indices", TORCH_BOX((&poolzoo::max_with_indices<poolzoo::run_forward, poolzoo::run_flat_index>)));
 }

@@ -5,6 +5,8 @@
 
 // window: as for pool2d. -1 where an output has no tap.
 #define POOLZOO_FLAT_INDEX "(Tensor taps, int[] window, SymInt H, SymInt W) -> Tensor"
+// Both in one call, where no gradient is asked for.
+#define POOLZOO_MAX_WITH_INDICES "(Tensor x, int[] window) -> (Tensor, Tensor)"
 
 namespace poolzoo {
 
@@ -39,6 +41,15 @@ Tensor flat_index(const Tensor& given, const std::vector<int64_t>& n, int64_t H,
                 type == ScalarType::Int, taps.const_data_ptr(), static_cast<int64_t*>(index.mutable_data_ptr())};
     if (index.numel() > 0) run(f, taps);
     return index;
+}
+
+void run_forward(const Call& call, const Tensor& like);
+
+template <Run forward, RunFlatIndex run>
+std::tuple<Tensor, Tensor> max_with_indices(const Tensor& x, const std::vector<int64_t>& window) {
+    const int64_t max = static_cast<int64_t>(Reducer::Max);
+    const auto [y, taps] = reduced(forward, x, {}, {}, {}, {}, max, window, {1, 0, 0}, true);
+    return {y, flat_index<run>(*taps, window, x.size(2), x.size(3))};
 }
 
 }  // namespace poolzoo

@@ -27,10 +27,10 @@ class Gather {
     const int64_t slots_;
     Sender& sender_;
     Buffer<T> dx_, spare_;
-    std::vector<int64_t> held_;
-    std::vector<Fold> folds_;
-    std::vector<Term> terms_;           // NCHW: of each phase of all rows of dx, or of one; NHWC: of a row and of a pixel
-    std::vector<int64_t> first_terms_;  // NCHW: where a row's phases begin, and their end
+    Buffer<int64_t> held_;
+    Buffer<Fold> folds_;
+    Buffer<Term> terms_;           // NCHW: of each phase of all rows of dx, or of one; NHWC: of a row and of a pixel
+    Buffer<int64_t> first_terms_;  // NCHW: where a row's phases begin, and their end
     bool of_all_rows_ = false;
 
   public:

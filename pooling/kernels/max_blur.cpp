@@ -18,7 +18,7 @@ template <class T>
 class Rows {
     int64_t slots_ = 1, length_;  // slots: a power of two
     Buffer<T> buffer_;
-    std::vector<int64_t> held_;
+    Buffer<int64_t> held_;
 
   public:
     Rows(int64_t together, int64_t length, T fill) : length_(length) {
@@ -66,15 +66,15 @@ class Walk {
     // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps.
     const int64_t x_zero_, blur_zero_, tap_zero_;
     const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
-    std::vector<Beyond> beyond_;
-    std::vector<std::vector<Share>> shares_;
+    Buffer<Beyond> beyond_;
+    Buffer<Buffer<Share>> shares_;
     Rows<T> x_, along_, dense_, column_blur_, stuffed_, spread_, gradient_;
     Rows<Int<T>> along_taps_, taps_;
     const int64_t apart_;  // from one plane's row to the next one's in planes_
     Buffer<T> zeros_, out_, planes_;
     Buffer<Int<T>> first_taps_;
-    std::vector<const T*> rows_, seen_, gradients_;
-    std::vector<const Int<T>*> tap_rows_, row_taps_;
+    Buffer<const T*> rows_, seen_, gradients_;
+    Buffer<const Int<T>*> tap_rows_, row_taps_;
 
     int kh() const { return K > 0 ? K : p_.kh; }
     int kw() const { return K > 0 ? K : p_.kw; }

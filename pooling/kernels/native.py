@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pooling import composite
@@ -138,7 +137,7 @@ def pool2d(
         window: as `window_numbers` gives it.
         parameter: a number or a tensor of shape () or (C, 1, 1).
             Only reducers with a `parameter_slope` have gradients by their parameter and table.
-        table: weights by tap (Filter) or by number of members and rank, or a bias (ScaledSum).
+        table: weights by tap (Filter) or by number of members and rank, or biases (ScaledSum).
         divisor: what `FIXED` divides by.
 
     Raises:
@@ -146,8 +145,9 @@ def pool2d(
     """
     learned = None
     if isinstance(parameter, Tensor):
-        wide = composite.working_dtype(x)
-        learned, parameter = parameter.to(wide).contiguous(), 0.0
+        learned, parameter = _wide(parameter, x), 0.0
+    if table is not None:
+        table = _wide(table, x)
     for other in (logits, learned, table, seed):
         if other is not None and other.device != x.device:
             raise _elsewhere(x, other)
@@ -161,13 +161,19 @@ def pool2d(
         or (table is not None and table.requires_grad)
     )
     if not (differentiable or taps):
-        operators = torch.ops.poolzoo if plugin is None else getattr(torch.ops, plugin.namespace)
-        return operators.pool2d_forward.default(x, logits, learned, table, seed, number, window, numbers)
+        forward = FORWARD["poolzoo" if plugin is None else plugin.namespace]
+        return forward(x, logits, learned, table, seed, number, window, numbers)
     # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
     keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
     pool = DIFFERENTIABLE["poolzoo" if plugin is None else plugin.namespace, "pool2d"]
     y, kept = pool(x, logits, learned, table, seed, number, window, numbers, keep or taps)
     return (y, kept) if taps else y
+
+
+def _wide(parameter: Tensor, x: Tensor) -> Tensor:
+    """As the kernels take it: contiguous, in the type that x is computed in."""
+    wide = composite.working_dtype(x)
+    return parameter if parameter.dtype == wide and parameter.is_contiguous() else parameter.to(wide).contiguous()
 
 
 def _elsewhere(x: Tensor, other: Tensor) -> ValueError:
@@ -176,9 +182,12 @@ def _elsewhere(x: Tensor, other: Tensor) -> ValueError:
     return ValueError(f"{what}; build the operator on the input's device, or move it there with .to()")
 
 
-def flat_index(taps: Tensor, window: Sequence[int], size: tuple[int, int]) -> Tensor:
-    """Tap numbers (N, C, H', W') -> flat index into H * W, int64, as torch's max pooling gives it."""
-    return torch.ops.poolzoo.flat_index.default(taps, window, *size)
+def max_with_indices(x: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) -> the maxima and their flat indices into H * W, int64, as torch's max pooling gives them."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return torch.ops.poolzoo.max_with_indices.default(x, window)
+    y, taps = pool2d("Max", x, window, taps=True)
+    return y, torch.ops.poolzoo.flat_index.default(taps, window, *x.shape[2:])
 
 
 # The norms that `polyphase_norms` compares, by their order.
@@ -188,6 +197,11 @@ ORDERS = {1.0: 1, 2.0: 2, float("inf"): 0}
 def polyphase_norms(x: Tensor, stride: tuple[int, int], border: str, norm: float) -> Tensor:
     """(N, C, H, W) -> (N, S) float64: each polyphase component's norm, its p-th power for finite p."""
     return torch.ops.poolzoo.polyphase_norms.default(x.detach(), stride, BORDERS[border], ORDERS[norm])
+
+
+def polyphase_pool(x: Tensor, stride: tuple[int, int], border: str, norm: float) -> tuple[Tensor, Tensor]:
+    """(N, C, H, W) -> each image's component of largest norm, as `polyphase_gather`, and which it is, (N,) int64."""
+    return DIFFERENTIABLE["poolzoo", "polyphase_pool"](x, stride, BORDERS[border], ORDERS[norm])
 
 
 def polyphase_gather(x: Tensor, phase: Tensor, stride: tuple[int, int], border: str) -> Tensor:
@@ -203,8 +217,7 @@ def max_blur(x: Tensor, row: Tensor, numbers: Sequence[int]) -> Tensor:
     """
     if row.device != x.device:
         raise _elsewhere(x, row)
-    wide = composite.working_dtype(x)
-    return DIFFERENTIABLE["poolzoo", "max_blur"](x, row.to(wide).contiguous(), numbers)
+    return DIFFERENTIABLE["poolzoo", "max_blur"](x, _wide(row, x), numbers)
 
 
 def _is_channels_last(x: Tensor) -> bool:
@@ -231,11 +244,12 @@ def _fake_backward(
     gradient, x, logits, parameter, table, taps, H, W, channels_last, reducer, window, numbers, parameter_gradient
 ):
     N, C = gradient.shape[:2]
-    slopes = window[0] * window[1] if reducer == NUMBER["RankMean"] else 1
+    slopes = {NUMBER["RankMean"]: window[0] * window[1], NUMBER["ScaledSum"]: 2}.get(reducer, 1)
+    summed = gradient.device.type == "cpu" and (reducer != NUMBER["RankMean"] or _are_whole((N, C, H, W), window))
     wide = composite.working_dtype(gradient)
     dx = _like(gradient, (N, C, H, W), channels_last, gradient.dtype)
     dlogits = _like(gradient, (0 if logits is None else N, C, H, W), channels_last, gradient.dtype)
-    rows = (slopes * N if parameter_gradient else 0, C, window[8], window[9])
+    rows = (slopes * N if parameter_gradient else 0, C, window[8], 1 if summed else window[9])
     return dx, dlogits, _like(gradient, rows, channels_last, wide)
 
 
@@ -246,7 +260,7 @@ def _set_up(ctx, inputs, output) -> None:
     ctx.parameter_gradient = any(t is not None and t.requires_grad for t in (parameter, table))
     if save:
         ctx.save_for_backward(None, None, parameter, None, output[1])
-    elif reducer in LINEAR:
+    elif reducer in LINEAR and not ctx.parameter_gradient:
         ctx.save_for_backward(None, None, parameter, table, None)
     else:
         ctx.save_for_backward(x, logits, parameter, table, None)
@@ -267,21 +281,32 @@ def _backward(operator, names, ctx, gradient, _):
         ctx.reducer, ctx.window, ctx.numbers, ctx.parameter_gradient,
     )  # fmt: skip
     by_parameter = by_table = None
-    if ctx.parameter_gradient and parameter is not None:
-        by_parameter = dparameter.sum() if parameter.numel() == 1 else dparameter.sum(dim=(0, 2, 3))
-        by_parameter = by_parameter.view(parameter.shape)
-    elif ctx.parameter_gradient:
+    if not ctx.parameter_gradient:
+        pass
+    elif ctx.reducer == NUMBER["RankMean"]:
         by_table = _by_table(dparameter, table, ctx.shape, ctx.window)
+    else:
+        N = ctx.shape[0]
+        by_parameter = None if parameter is None else _added_up(dparameter[:N], parameter)
+        by_table = None if table is None else _added_up(dparameter[N:], table)
     return dx, None if logits is None else dlogits, by_parameter, by_table, *nothing
 
 
+def _added_up(slopes: Tensor, parameter: Tensor) -> Tensor:
+    """Slopes (N, C, H', columns), columns of one output or sums of a row -> the gradient by a parameter."""
+    total = slopes.sum() if parameter.numel() == 1 else slopes.sum(dim=(0, 2, 3))
+    return total.view(parameter.shape)
+
+
 def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:
-    """Slopes (K * N, C, H', W') by each rank's weight -> the gradient by the table's rows, one for each count."""
+    """Slopes (K * N, C, H', columns) by each rank's weight -> the gradient by the table's rows, one for each count."""
     K, N = table.shape[-1], shape[0]
     by_rank = slopes.view(K, N, *slopes.shape[1:])
     if _are_whole(shape, window):
-        own = by_rank.sum(dim=(1, 3, 4) if table.dim() == 3 else (1, 2, 3, 4)).movedim(0, -1)  # ([C,] K)
-        return F.pad(own.unsqueeze(-2), (0, 0, K, 0))
+        by_table = torch.zeros_like(table)
+        own = by_rank.sum(dim=(1, 3, 4) if table.dim() == 3 else (1, 2, 3, 4))
+        by_table.select(-2, K).copy_(own.t() if table.dim() == 3 else own)  # ([C,] K)
+        return by_table
     by_position = by_rank.sum(dim=(1, 2) if table.dim() == 2 else 1)
     flat = by_position.flatten(-2).movedim(0, -1)  # ([C,] H' * W', K)
     return torch.zeros_like(table).index_add(-2, _counts(shape, window, slopes.device), flat)
@@ -310,6 +335,11 @@ def _fake_flat_index(taps, window, H, W):
     return _like(taps, taps.shape, _is_channels_last(taps), torch.int64)
 
 
+def _fake_max_with_indices(x, window):
+    y = _like(x, (*x.shape[:2], window[8], window[9]), _is_channels_last(x), x.dtype)
+    return y, _like(x, y.shape, _is_channels_last(x), torch.int64)
+
+
 def _fake_norms(x, stride, border, order):
     return x.new_empty((x.shape[0], stride[0] * stride[1]), dtype=torch.float64)
 
@@ -317,6 +347,10 @@ def _fake_norms(x, stride, border, order):
 def _fake_gather(x, phase, stride, border):
     (N, C, H, W), (sh, sw) = x.shape, stride
     return _like(x, (N, C, (H + sh - 1) // sh, (W + sw - 1) // sw), _is_channels_last(x), x.dtype)
+
+
+def _fake_polyphase_pool(x, stride, border, order):
+    return _fake_gather(x, None, stride, border), x.new_empty((x.shape[0],), dtype=torch.int64)
 
 
 def _fake_scatter(gradient, phase, H, W, channels_last, stride, border):
@@ -329,7 +363,14 @@ def _set_up_gather(ctx, inputs, output) -> None:
     ctx.save_for_backward(phase)
 
 
-def _gather_backward(ctx, gradient):
+def _set_up_polyphase_pool(ctx, inputs, output) -> None:
+    x, ctx.stride, ctx.border, _ = inputs
+    ctx.size, ctx.channels_last = x.shape[2:], _is_channels_last(x)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1])
+
+
+def _gather_backward(ctx, gradient, *_):
     (phase,) = ctx.saved_tensors
     scatter = DIFFERENTIABLE["poolzoo", "polyphase_scatter"]
     return scatter(gradient, phase, *ctx.size, ctx.channels_last, ctx.stride, ctx.border), None, None, None
@@ -366,6 +407,8 @@ def _max_blur_backward(ctx, gradient):
     return torch.ops.poolzoo.max_blur_backward.default(gradient, x, row, ctx.numbers), None, None
 
 
+# The operators, by namespace: looking them up in torch.ops takes a tenth of what calling them does.
+FORWARD: dict[str, Callable[..., Tensor]] = {}
 # Operators with a gradient, by namespace and name, as they are called.
 DIFFERENTIABLE: dict[tuple[str, str], Callable[..., Any]] = {}
 
@@ -403,18 +446,22 @@ def _register(namespace: str, names: Sequence[str]) -> None:
     torch.library.register_fake(f"{namespace}::pool2d", _fake_pool2d)
     torch.library.register_fake(f"{namespace}::pool2d_forward", _fake_forward)
     torch.library.register_fake(f"{namespace}::pool2d_backward", _fake_backward)
+    FORWARD[namespace] = getattr(torch.ops, namespace).pool2d_forward.default
     backward = functools.partial(_backward, getattr(torch.ops, namespace).pool2d_backward.default, names)
     _register_autograd(namespace, "pool2d", backward, _set_up)
 
 
 def _register_others() -> None:
     torch.library.register_fake("poolzoo::flat_index", _fake_flat_index)
+    torch.library.register_fake("poolzoo::max_with_indices", _fake_max_with_indices)
     torch.library.register_fake("poolzoo::polyphase_norms", _fake_norms)
+    torch.library.register_fake("poolzoo::polyphase_pool", _fake_polyphase_pool)
     torch.library.register_fake("poolzoo::polyphase_gather", _fake_gather)
     torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
     torch.library.register_fake("poolzoo::max_blur", _fake_max_blur)
     torch.library.register_fake("poolzoo::max_blur_backward", _fake_max_blur_backward)
     _register_autograd("poolzoo", "polyphase_gather", _gather_backward, _set_up_gather)
+    _register_autograd("poolzoo", "polyphase_pool", _gather_backward, _set_up_polyphase_pool)
     _register_autograd("poolzoo", "polyphase_scatter", _scatter_backward, _set_up_scatter)
     _register_autograd("poolzoo", "max_blur", _max_blur_backward, _set_up_max_blur)
 

@@ -11,28 +11,13 @@
 #pragma once
 
 #include <algorithm>
-#include <new>
 #include <vector>
 
 #include "call.h"
 #include "lanes.h"
+#include "scratch.h"
 
 namespace poolzoo {
-
-// A vector's memory, aligned to the processor's vectors: a load that straddles two cache lines costs two.
-template <class T>
-struct Aligned {
-    using value_type = T;
-    static constexpr std::align_val_t line{64};
-    Aligned() = default;
-    template <class U>
-    Aligned(const Aligned<U>&) {}
-    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), line)); }
-    void deallocate(T* p, size_t) { ::operator delete(p, line); }
-    bool operator==(const Aligned&) const { return true; }
-};
-template <class T>
-using Buffer = std::vector<T, Aligned<T>>;
 
 struct Block {
     int64_t x, out;             // offsets: into a row of x, into an output row
@@ -85,18 +70,18 @@ struct Plan {
     int64_t numbers;            // of x
     int64_t ahead;              // NHWC: by how many numbers of x or dx what comes soon is asked for
     bool plain = false;         // NCHW: rows of x need nothing done to them
-    std::vector<Block> blocks;
-    std::vector<Stretch> stretches;
+    Buffer<Block> blocks;
+    Buffer<Stretch> stretches;
     Buffer<T> counts;      // for each block, the members of its lanes' columns
-    std::vector<Margin> margins;
-    std::vector<int64_t> offsets;
-    std::vector<Span> spans;    // row taps of each output row
-    std::vector<T> row_counts;  // and what they count
+    Buffer<Margin> margins;
+    Buffer<int64_t> offsets;
+    Buffer<Span> spans;    // row taps of each output row
+    Buffer<T> row_counts;  // and what they count
     // NCHW:
-    std::vector<int64_t> tap_begin, tap_end;   // the columns that have tap t
+    Buffer<int64_t> tap_begin, tap_end;   // the columns that have tap t
     std::vector<std::vector<int>> phase_taps;  // the taps that look at each phase
     Buffer<Int<T>> masks;                      // for each block and tap, the lanes that have it within the row
-    std::vector<int64_t> continued_columns;    // and the column that a lane past its end looks at instead
+    Buffer<int64_t> continued_columns;    // and the column that a lane past its end looks at instead
 
     explicit Plan(const Call& c) : call(c), w(c.window) {
         numbers = w.N * w.C * w.H * w.W;
@@ -138,7 +123,7 @@ struct Plan {
     static int64_t whole_lanes(int64_t numbers) { return ceil_div(numbers, L) * L; }
     // By how many places tap t looks past an output's own, within its phase.
     int64_t column_shift(int64_t t) const { return floor_div(t * w.dw - w.pw, w.sw); }
-    static int64_t count_of(const std::vector<Block>& blocks) { return static_cast<int64_t>(blocks.size()); }
+    static int64_t count_of(const Buffer<Block>& blocks) { return static_cast<int64_t>(blocks.size()); }
     // The lanes of a block at the border that have column tap t within the row.
     Int<V> lanes_with(const Block& b, int t) const { return load<Int<V>>(masks.data() + (b.number * w.kw + t) * L); }
     int64_t continued_column(const Block& b, int t) const { return continued_columns[b.number * w.kw + t]; }

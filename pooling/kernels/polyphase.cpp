@@ -2,9 +2,9 @@
 //
 // An image is stacks of rows of pixels: C stacks and one number to a pixel in NCHW, one stack and C numbers in NHWC.
 #include <algorithm>
-#include <vector>
 
 #include "polyphase.h"
+#include "scratch.h"
 
 namespace poolzoo {
 namespace {
@@ -30,15 +30,15 @@ class UnitNorms {
     };
     struct Strip {
         int first, columns;
-        std::vector<Run> runs;
+        Buffer<Run> runs;
     };
     static constexpr int kWidth = 4096, kTogether = 4;
 
     const Polyphase& p_;
     const int together_;  // rows of one phase, whose sums are loaded and stored once; slower for the short rows of NCHW
     int channels_ = 0;
-    std::vector<Strip> strips_;
-    std::vector<double> sums_;  // a row for each row phase
+    Buffer<Strip> strips_;
+    Buffer<double> sums_;  // a row for each row phase
 
     void plan(int channels) {
         channels_ = channels;
@@ -122,7 +122,7 @@ template <class S, Order order>
 void find_norms(const Polyphase& p) {
     const int group = p.channels_last ? 64 : 1;
     const int64_t units = (p.C + group - 1) / group, components = p.components();
-    std::vector<double> parts(p.N * components * p.C);
+    UnsetBuffer<double> parts(p.N * components * p.C);
     parallel(p.N * units, int64_t{p.H} * p.W * group, [&](int64_t begin, int64_t end) {
         UnitNorms<S, order> unit(p);
         for (int64_t u = begin; u < end; u++) {
@@ -157,9 +157,10 @@ void over_rows(const Polyphase& p, int rows, Body body) {
     });
 }
 
-// to[k] = from[2 k + odd] for k < count.
+// to[k] = from[2 k + odd] for k < count. Where there is room, for two vectors to be read and one to be written, a short run
+// is a whole vector, whose rest is no matter.
 template <class S>
-void pick_of_pairs(const S* from, int64_t count, bool odd, S* to) {
+void pick_of_pairs(const S* from, int64_t count, bool odd, bool room, S* to) {
     using Element = std::conditional_t<std::is_class_v<S>, uint16_t, S>;
     using Index = std::conditional_t<sizeof(S) == 2, int16_t, Int<Wide<S>>>;
     typedef Element Vector __attribute__((vector_size(kVectorBytes)));
@@ -173,16 +174,18 @@ void pick_of_pairs(const S* from, int64_t count, bool odd, S* to) {
         store(to + at, __builtin_shuffle(load<Vector>(pairs), load<Vector>(pairs + L), which));
     };
     for (; k + L <= count; k += L) pick(k);
+    if (count < L && room) return pick(0);
     if (k < count && count > L) return pick(count - L);
     for (; k < count; k++) to[k] = from[2 * k + odd];
 }
 
+// room: see pick_of_pairs.
 template <class S>
-void gather_row(const S* from, const Component& columns, int64_t run, S* to) {
+void gather_row(const S* from, const Component& columns, int64_t run, bool room, S* to) {
     const int inside = columns.inside();
     if (run == 1 && columns.stride == 2) {
         const int pairs = columns.length / 2;
-        pick_of_pairs(from, pairs, columns.phase == 1, to);
+        pick_of_pairs(from, pairs, columns.phase == 1, room, to);
         if (inside > pairs) to[pairs] = from[2 * pairs];
     } else if (run == 1) {
         for (int j = 0; j < inside; j++) to[j] = from[columns.position(j)];
@@ -202,10 +205,12 @@ void gather(const Polyphase& p) {
         const Component rows = p.chosen_rows(n), columns = p.chosen_columns(n);
         const S* x = static_cast<const S*>(p.x) + stack * p.H * p.W * run;
         S* y = static_cast<S*>(p.y) + stack * p.oh * length;
+        const int64_t rest = (p.N * stacks(p) - stack) * p.H * p.W * run, vector = kVectorBytes / sizeof(S);
         for (int i = begin; i < end; i++) {
             const int h = rows.source(i);
-            h < 0 ? void(std::fill_n(y + i * length, length, S{}))
-                  : gather_row(x + int64_t{h} * p.W * run, columns, run, y + i * length);
+            const int64_t at = int64_t{h} * p.W * run;
+            const bool room = (end - i) * length >= vector && rest - at >= 2 * vector;
+            h < 0 ? void(std::fill_n(y + i * length, length, S{})) : gather_row(x + at, columns, run, room, y + i * length);
         }
     });
 }
@@ -234,7 +239,7 @@ void scatter(const Polyphase& p) {
         const int n = static_cast<int>(stack / stacks(p));
         const Component rows = p.chosen_rows(n), columns = p.chosen_columns(n);
         const bool column_beyond = columns.inside() < p.ow && p.border != Border::Skip;
-        std::vector<Wide<S>> sums;
+        Buffer<Wide<S>> sums;
         for (int h = begin; h < end; h++) {
             const Component::Indices from = rows.standing_for(h);
             const S* gradient = static_cast<const S*>(p.gradient) + stack * p.oh * length;
@@ -269,6 +274,14 @@ void run_norms(const Polyphase& p, const Tensor&) {
     });
 }
 
+void run_choose(const Polyphase& given, const Tensor& like) {
+    UnsetBuffer<double> norms(int64_t{given.N} * given.components());
+    Polyphase p = given;
+    p.norms = norms.data();
+    run_norms(p, like);
+    for (int n = 0; n < p.N; n++) p.found[n] = p.largest(n);
+}
+
 void run_gather(const Polyphase& p, const Tensor&) {
     check_phase(p);
     with_storage(p.dtype, [&](auto type) { gather<decltype(type)>(p); });
@@ -284,12 +297,14 @@ void run_scatter(const Polyphase& p, const Tensor&) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
     m.def("polyphase_norms" POOLZOO_POLYPHASE_NORMS);
+    m.def("polyphase_pool" POOLZOO_POLYPHASE_POOL);
     m.def("polyphase_gather" POOLZOO_POLYPHASE_GATHER);
     m.def("polyphase_scatter" POOLZOO_POLYPHASE_SCATTER);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
     m.impl("polyphase_norms", TORCH_BOX(&poolzoo::polyphase_norms<poolzoo::run_norms>));
+    m.impl("polyphase_pool", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
     m.impl("polyphase_gather", TORCH_BOX(&poolzoo::polyphase_gather<poolzoo::run_gather>));
     m.impl("polyphase_scatter", TORCH_BOX(&poolzoo::polyphase_scatter<poolzoo::run_scatter>));
 }

@@ -95,6 +95,10 @@ struct Scatter {
     }
 };
 
+struct FindPhase {
+    HD static void run(const PolyphaseFrame& f, int64_t n) { f.p.found[n] = f.p.largest(static_cast<int>(n)); }
+};
+
 Tensor doubles(const Tensor& like, int64_t count) { return empty_as(like, 1, 1, 1, count, false, ScalarType::Double); }
 
 void run_norms(const Polyphase& p, const Tensor& like) {
@@ -108,6 +112,16 @@ void run_norms(const Polyphase& p, const Tensor& like) {
     });
     launch<ChannelNorm>(frame, frame.by_channel.count, device.stream);
     launch<ImageNorm>(frame, int64_t{p.N} * p.components(), device.stream);
+    device.check();
+}
+
+void run_choose(const Polyphase& given, const Tensor& like) {
+    const Device device(like);
+    const Tensor norms = empty_norms(like, given);
+    Polyphase p = given;
+    p.norms = static_cast<double*>(norms.mutable_data_ptr());
+    run_norms(p, like);
+    launch<FindPhase>(PolyphaseFrame(p), p.N, device.stream);
     device.check();
 }
 
@@ -133,6 +147,7 @@ STABLE_TORCH_LIBRARY_IMPL(poolzoo, CUDA, m) {
 #else
 STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo_threads, m) {
     m.def("polyphase_norms" POOLZOO_POLYPHASE_NORMS);
+    m.def("polyphase_pool" POOLZOO_POLYPHASE_POOL);
     m.def("polyphase_gather" POOLZOO_POLYPHASE_GATHER);
     m.def("polyphase_scatter" POOLZOO_POLYPHASE_SCATTER);
 }
@@ -140,6 +155,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo_threads, m) {
 STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
     m.impl("polyphase_norms", TORCH_BOX(&poolzoo::polyphase_norms<poolzoo::run_norms>));
+    m.impl("polyphase_pool", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
     m.impl("polyphase_gather", TORCH_BOX(&poolzoo::polyphase_gather<poolzoo::run_gather>));
     m.impl("polyphase_scatter", TORCH_BOX(&poolzoo::polyphase_scatter<poolzoo::run_scatter>));
 }

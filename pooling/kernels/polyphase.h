@@ -10,8 +10,10 @@
 #include "binding.h"
 
 // The gather is differentiable by x, and the scatter, its adjoint, by the gradient: Python registers each as the other's
-// backward. An order is 1 or 2, or 0 for the largest.
+// backward. An order is 1 or 2, or 0 for the largest. `pool` is the norms, each image's component of the largest, and the
+// gather of these, in one call.
 #define POOLZOO_POLYPHASE_NORMS "(Tensor x, int[] stride, int border, int order) -> Tensor"
+#define POOLZOO_POLYPHASE_POOL "(Tensor x, int[] stride, int border, int order) -> (Tensor, Tensor)"
 #define POOLZOO_POLYPHASE_GATHER "(Tensor x, Tensor phase, int[] stride, int border) -> Tensor"
 #define POOLZOO_POLYPHASE_SCATTER                                                                                     \
     "(Tensor gradient, Tensor phase, SymInt H, SymInt W, bool channels_last, int[] stride, int border) -> Tensor"
@@ -61,6 +63,7 @@ struct Polyphase {
     Dtype dtype;
     Order order;
     const int64_t* phase;  // (N,) on the device
+    int64_t* found;        // the same, where it is written
     const void* x;         // norms and gather
     double* norms;         // (N, sh * sw)
     void* y;               // gather
@@ -68,6 +71,13 @@ struct Polyphase {
     void* dx;
 
     HD int components() const { return sh * sw; }
+    // The first component of the largest norm, of which a NaN is the largest.
+    HD int64_t largest(int n) const {
+        const double* norm = norms + int64_t{n} * components();
+        int64_t best = 0;
+        for (int k = 1; k < components() && norm[best] == norm[best]; k++) best = norm[k] <= norm[best] ? best : k;
+        return best;
+    }
     HD bool has_phase(int n) const { return phase[n] >= 0 && phase[n] < components(); }
     HD Component rows(int a) const { return {H, oh, sh, a, border}; }
     HD Component columns(int b) const { return {W, ow, sw, b, border}; }
@@ -97,7 +107,12 @@ inline Polyphase polyphase_of(const Tensor& like, int64_t H, int64_t W, bool cha
 inline Tensor checked_phase(const Tensor& phase, const Polyphase& p) {
     STD_TORCH_CHECK(phase.scalar_type() == ScalarType::Long && phase.dim() == 1 && phase.size(0) == p.N,
                     "aps: phase must be int64 of shape (N,)");
-    return torch::stable::contiguous(phase);
+    return phase.is_contiguous() ? phase : torch::stable::contiguous(phase);
+}
+
+inline Tensor empty_norms(const Tensor& like, const Polyphase& p) {
+    const int64_t sizes[] = {p.N, p.components()}, strides[] = {p.components(), 1};
+    return empty_strided(like, 2, sizes, strides, ScalarType::Double);
 }
 
 template <RunPolyphase run>
@@ -107,10 +122,28 @@ Tensor polyphase_norms(const Tensor& input, const std::vector<int64_t>& stride, 
     Polyphase p = polyphase_of(x, x.size(2), x.size(3), channels_last, stride, border);
     p.order = static_cast<Order>(order);
     p.x = x.const_data_ptr();
-    const Tensor norms = torch::stable::new_empty(x, {p.N, p.components()}, ScalarType::Double);
+    const Tensor norms = empty_norms(x, p);
     p.norms = static_cast<double*>(norms.mutable_data_ptr());
     if (norms.numel() > 0) run(p, x);
     return norms;
+}
+
+template <RunPolyphase choose, RunPolyphase gather>
+std::tuple<Tensor, Tensor> polyphase_pool(const Tensor& input, const std::vector<int64_t>& stride, int64_t border,
+                                          int64_t order) {
+    const bool channels_last = is_channels_last(input);
+    const Tensor x = in_format(input, channels_last);
+    Polyphase p = polyphase_of(x, x.size(2), x.size(3), channels_last, stride, border);
+    p.order = static_cast<Order>(order);
+    p.x = x.const_data_ptr();
+    const int64_t size = p.N, one = 1;
+    const Tensor phase = empty_strided(x, 1, &size, &one, ScalarType::Long);
+    const Tensor y = empty_as(x, p.N, p.C, p.oh, p.ow, channels_last, x.scalar_type());
+    p.phase = p.found = static_cast<int64_t*>(phase.mutable_data_ptr());
+    p.y = y.mutable_data_ptr();
+    if (p.N > 0) choose(p, x);
+    if (y.numel() > 0) gather(p, x);
+    return {y, phase};
 }
 
 template <RunPolyphase run>

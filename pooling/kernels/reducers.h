@@ -27,9 +27,9 @@ struct Traits {
     int passes = 1;
     int backward_passes = 1;
     bool indexed = false;         // one member gets the gradient, or its share of it: one byte is saved for it
-    bool linear = false;          // no slope depends on x: has `share`, slope * gradient, `prepared` once for all taps; nothing is saved
+    bool linear = false;          // no slope by x depends on x: has `share`, slope * gradient, `prepared` once for all taps; x is not saved
     int learned_passes = 0;       // passes before parameter_slope, where it needs more than the slopes
-    bool learned = false;         // has parameter_slope, dy/dparameter, or by the weight of one rank
+    bool learned = false;         // has parameter_slope, dy/dparameter, or several by their numbers
     bool absent = false;          // takes -inf for a position that is not a member
     bool prepares = false;        // linear: `prepared` is not the gradient as it is
     bool ranked = false;          // sorts: see rank.h
@@ -38,6 +38,16 @@ struct Traits {
     bool forward_at_once = false; // has at_once, which leaves what `result` needs but not what slopes do
     int inputs = 1;               // 2: values and logits
 };
+
+// dy/dparameter, or the slope number k where there are several.
+template <class Red, class State>
+HD auto parameter_slope(const Red& reducer, const State& s, int k) {
+    if constexpr (requires { reducer.parameter_slope(s, k); }) {
+        return reducer.parameter_slope(s, k);
+    } else {
+        return reducer.parameter_slope(s);
+    }
+}
 
 // Names a plugin's reducer, after its definition. Its backward pass is given the values, so neither a saved tap nor
 // the formulas for doing without values are asked for.
@@ -126,7 +136,7 @@ struct Avg {
 template <class V>
 struct ScaledSum {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .prepares = true, .light = true};
+    static constexpr Traits traits = {.linear = true, .learned = true, .prepares = true, .light = true};
     V scale, bias;
     struct State {
         V sum;
@@ -141,6 +151,8 @@ struct ScaledSum {
         s.sum = s.sum + x;
     }
     HD V result(const State& s) const { return s.sum * scale + bias; }
+    HD V slope(V, V, const State&, int) const { return scale; }
+    HD V parameter_slope(const State& s, int k) const { return k == 0 ? s.sum : splat<V>(1); }
     HD V prepared(V gradient) const { return gradient * scale; }
     HD V share(V prepared, int) const { return prepared; }
 };

@@ -19,10 +19,10 @@ class RowRing {
     const void* source_;
     int64_t slots_ = 1;  // a power of two
     Buffer<T> buffer_, spare_;
-    std::vector<int64_t> held_;
+    Buffer<int64_t> held_;
 
   public:
-    std::vector<const T*> rows;
+    Buffer<const T*> rows;
 
     RowRing(const Plan<T>& plan, const void* source)
         : plan_(plan), source_(source), rows(plan.w.kh) {
@@ -83,7 +83,7 @@ class UniformRows {
             first_ = i, end_ = std::min(w.oh, i + rows_);
             const uint64_t seed = *static_cast<const uint64_t*>(plan_.call.seed_at);
             for (int64_t k = 0; k < unit.channels; k++) {
-                const int64_t plane = unit.image * w.C + unit.channel + k;
+                const int64_t plane = plan_.call.first_plane + unit.image * w.C + unit.channel + k;
                 uniform_rows(seed, (plane * w.oh + i) * w.ow, end_ - i, w.ow, buffer_.data() + k, plan_.out_row, plan_.pixel);
             }
         }

@@ -163,7 +163,7 @@ class Taken : public FromGradients<R, T> {
     using I = Int<V>;
     static constexpr bool to_all = Base::Row::traits.learned;
     Buffer<T> all_;
-    std::vector<Tap> taps_;
+    Buffer<Tap> taps_;
     const Tap *tap_base_, *row_taps_ = nullptr;
 
   public:
@@ -224,16 +224,6 @@ class Taken : public FromGradients<R, T> {
     }
 };
 
-// dy/d(parameter), or by the weight of rank `k` where the table is learned.
-template <class Red, class State>
-HD auto parameter_slope(const Red& reducer, const State& s, int k) {
-    if constexpr (Red::traits.ranked) {
-        return reducer.parameter_slope(s, k);
-    } else {
-        return reducer.parameter_slope(s);
-    }
-}
-
 // Rows of parts, one for each tap of an output row's windows, and another for the logits where there are two targets:
 // whatever the reducer is that makes them, so that gathering them is compiled once.
 template <class T, int target_count>
@@ -287,7 +277,9 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     Row row_;
     GradientRow<T> gradient_;
     Buffer<T> slopes_;
-    const int learned_;  // slopes by parameters for each output
+    Buffer<T> sums_;
+    const int learned_;      // slopes by parameters for each output
+    const int64_t columns_;  // that are written of a row of them
     int64_t begin_ = 0, end_ = 0;
 
   public:
@@ -295,8 +287,9 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
           row_(plan, x_, logits_), gradient_(plan),
-          learned_(call_.dparameter == nullptr ? 0 : traits.ranked ? static_cast<int>(plan.w.taps()) : 1) {
-        slopes_.resize(learned_ * plan.out_row);
+          learned_(call_.dparameter == nullptr ? 0 : static_cast<int>(slopes_by_parameter(call_))),
+          columns_(columns_of_slopes(call_)) {
+        slopes_.resize(learned_ * plan.out_row), sums_.resize(learned_ > 0 ? std::max<int64_t>(plan.pixel, 1) : 0);
     }
     // [begin, end): the rows of the unit's dx that this thread makes. The maker of the first row that an output row looks
     // at writes its dparameter.
@@ -355,7 +348,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
         if constexpr (traits.learned) {
             for (int k = 0; k < learned_; k++) {
-                store(slopes_.data() + k * plan_.out_row + b.out, g * parameter_slope(reducer, s, k));
+                store(slopes_.data() + k * plan_.out_row + b.out, sent(g * parameter_slope(reducer, s, k)));
             }
         }
         windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {
@@ -369,13 +362,32 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
             }
         });
     }
-    void write_slopes(const Unit& unit, int64_t i) const {
+    void write_slopes(const Unit& unit, int64_t i) {
         const Dtype wide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
-        const int64_t outputs = plan_.w.N * plan_.w.C * plan_.w.oh * plan_.w.ow;
+        const Window& w = plan_.w;
         for (int k = 0; k < learned_; k++) {
-            T* target = static_cast<T*>(call_.dparameter) + k * outputs;
-            write_output_row(plan_, slopes_.data() + k * plan_.out_row, target, unit, i, wide);
+            const T* slopes = slopes_.data() + k * plan_.out_row;
+            T* target = static_cast<T*>(call_.dparameter) + k * w.N * w.C * w.oh * columns_;
+            if (columns_ > 1) {
+                write_output_row(plan_, slopes, target, unit, i, wide);
+            } else if (w.channels_last) {
+                for (int64_t c = 0; c < plan_.pixel; c += Row::L) {
+                    V sum = splat<V>(0);
+                    for (int64_t j = 0; j < w.ow; j++) sum = sum + load<V>(slopes + j * plan_.pixel + c);
+                    store(sums_.data() + c, sum);
+                }
+                write<T>(sums_.data(), unit.channels, target, (unit.image * w.oh + i) * w.C + unit.channel, wide);
+            } else {
+                V sum = splat<V>(0);
+                for (int64_t j = 0; j < plan_.out_row; j += Row::L) sum = sum + load<V>(slopes + j);
+                target[unit.index * w.oh + i] = total(sum);
+            }
         }
+    }
+    static T total(V lanes) {
+        T sum = 0;
+        for (int k = 0; k < Row::L; k++) sum += lanes[k];
+        return sum;
     }
 };
 

@@ -250,12 +250,8 @@ struct Windows {
             if (f.call.dparameter == nullptr) return;
             const Wide<S> gradient = widened(static_cast<const S*>(f.call.gradient)[index]);
             Wide<S>* slopes = static_cast<Wide<S>*>(f.call.dparameter) + index;
-            if constexpr (View::traits.ranked) {  // one for each weight
-                for (int64_t k = 0; k < view.given.taps; k++) {
-                    slopes[k * f.output.count] = gradient * reducer.parameter_slope(s, static_cast<int>(k));
-                }
-            } else {
-                *slopes = gradient * reducer.parameter_slope(s);
+            for (int k = 0; k < slopes_by_parameter(f.call); k++) {
+                slopes[k * f.output.count] = gradient * parameter_slope(reducer, s, k);
             }
         }
     }

@@ -63,6 +63,10 @@ struct Window {
     HD int64_t output_at(int64_t n, int64_t c, int64_t i, int64_t j) const {
         return channels_last ? ((n * oh + i) * ow + j) * C + c : ((n * C + c) * oh + i) * ow + j;
     }
+    // Whether every window has all its members.
+    HD bool whole() const {
+        return ph == 0 && pw == 0 && (oh - 1) * sh + (kh - 1) * dh < H && (ow - 1) * sw + (kw - 1) * dw < W;
+    }
     // What the average divides by along one axis: positions inside the padded input, or members only.
     HD int64_t counted_rows(int64_t i, bool with_padding) const {
         const Span s = with_padding ? members(row_start(i) + ph, dh, kh, H + 2 * ph) : rows(i);

@@ -46,8 +46,9 @@ class FilterPool2d(Downsampler2d):
         self.near = (near, near)  # rows and columns by which the first filter reaches past the near border
 
     def subsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        options = {"before": self.near, "size": size, "pad_mode": self.pad_mode}
-        return functional.blur_pool2d(x, self.window.stride, filter=self.weights, **options)
+        return functional.blur_pool2d(
+            x, self.window.stride, filter=self.weights, before=self.near, size=size, pad_mode=self.pad_mode
+        )
 
 
 @register("blur", kind="downsampler", paper="Zhang 2019, arXiv:1904.11486")
@@ -90,6 +91,8 @@ class BlurPool2d(FilterPool2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.native != "max":
             return super().forward(x)
+        if self.padding_mode == "zeros":
+            return functional.max_blur_pool2d(x, self.window, filter=self.row, pad_mode=self.pad_mode)
         x, window, more, size = self.framed_dense(x)
         return functional.max_blur_pool2d(x, window, filter=self.row, more=more, size=size, pad_mode=self.pad_mode)
 

@@ -77,9 +77,9 @@ class Pool2d(nn.Module):
         padded = pad2d(x, left, right, top, bottom, self.padding_mode)
         return padded.contiguous(memory_format=functional.memory_format(x))
 
-    def check(self, x: Tensor) -> None:
-        """Raise ValueError or TypeError, naming the operator, for an input that does not fit."""
-        functional.check(self.operator, x, self.window)
+    def check(self, x: Tensor) -> tuple[int, int]:
+        """H', W'. Raise ValueError or TypeError, naming the operator, for an input that does not fit."""
+        return functional.check(self.operator, x, self.window)
 
 
 class WindowPool2d(Pool2d):
@@ -149,8 +149,8 @@ class Downsampler2d(Pool2d):
     def forward(self, x: Tensor) -> Tensor:
         # In half precision the average would be rounded before it is filtered.
         wide = x.float() if self.native == "avg" and x.dtype in (torch.float16, torch.bfloat16) else x
-        dense, size = self.dense(wide)
-        return self.subsample(dense, size).to(x.dtype)
+        y = self.subsample(*self.dense(wide))
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     def dense(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The site's dense half and the size to subsample it to."""
@@ -167,23 +167,19 @@ class Downsampler2d(Pool2d):
         x, continued past its border unless its padding is zeros; the window for it; by how many rows and columns a
         `ceil_mode` window reaches past the padding at the far side; and the size to subsample to.
         """
-        self.check(x)
-        (ph, pw), (eh, ew), far = (
-            self.window.padding,
-            self.window.extent,
-            self.window.overhang(x.shape[-2], x.shape[-1]),
-        )
+        size, (ph, pw) = self.check(x), self.window.padding
         if self.padding_mode == "circular":
+            eh, ew = self.window.extent
             wrapped = self.continued(x, pw, ew - 1 - pw, ph, eh - 1 - ph)
             return wrapped, self.window.unpadded(), (0, 0), self._strided(x)
-        more, size = (max(0, far[0] - ph), max(0, far[1] - pw)), self.window.output_size(x.shape[-2], x.shape[-1])
+        more = self.window.beyond_padding(x.size(-2), x.size(-1))
         if self.padding_mode == "reflect":
             return self.continued(x, pw, pw, ph, ph), self.window.unpadded(), more, size
         return x, self.window, more, size
 
     def _strided(self, x: Tensor) -> tuple[int, int]:
-        (sh, sw), (H1, W1) = self.window.stride, x.shape[-2:]
-        return -(-H1 // sh), -(-W1 // sw)
+        sh, sw = self.window.stride
+        return -(-x.size(-2) // sh), -(-x.size(-1) // sw)
 
     def _dense_to_the_end(self, x: Tensor, dense: Window, more: tuple[int, int]) -> Tensor:
         """The site's pool at stride 1, continued at the far side for as long as a `ceil_mode` window reaches."""

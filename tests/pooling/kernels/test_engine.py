@@ -10,7 +10,7 @@ from tests.pooling.kernels.operators import CASES, logits_of, seed
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 PARAMETERS = {"Mixed": 0.3, "Lp": 2.5, "Gem": 3.0, "LogSumExp": 1.5, "Soft": 0.7, "Ada": 0.6, "ScaledSum": 0.4}
-CONSTANT = ("Soft", "ScaledSum")  # whose parameter has no gradient
+CONSTANT = ("Soft",)  # whose parameter has no gradient
 
 
 def given(reducer, x, taps):
@@ -23,7 +23,7 @@ def given(reducer, x, taps):
     if reducer == "Filter":
         call["table"] = torch.linspace(-1, 1, taps)
     if reducer == "ScaledSum":
-        call["table"] = torch.linspace(-1, 1, x.shape[1])
+        call["table"] = torch.linspace(-1, 1, x.shape[1]).requires_grad_()
     if reducer in ("RankDraw", "RankMean"):
         table = ranks.geometric(taps, 0.4)
         call["table"] = (ranks.cumulative(table, certain=False) if reducer == "RankDraw" else table).float()
@@ -37,6 +37,7 @@ GEOMETRIES = {
     "3x2": ((3, 5, 61, 47), pooling.Window((3, 2), (2, 2), (1, 1))),
     "2x2": ((3, 16, 62, 48), pooling.Window((2, 2), (2, 2))),
     "3x3": ((3, 16, 62, 48), pooling.Window((3, 3), (2, 2), (1, 1))),
+    "narrow": ((7, 83, 14, 14), pooling.Window((3, 3), (2, 2), (1, 1))),
 }
 
 
@@ -124,7 +125,7 @@ def test_opcheck(reducer, layout):
     x = torch.randn(2, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     call = given(reducer, x, 6)
     wide = {k: call[k].detach().double() if k in call else None for k in ("logits", "parameter", "table")}
-    constant = {"table"} | ({"parameter"} if reducer in CONSTANT else set())
+    constant = {"Soft": {"parameter"}, "ScaledSum": set()}.get(reducer, {"table"})
     wide = {k: t if t is None or k in constant else t.requires_grad_() for k, t in wide.items()}
     window = native.window_numbers(pooling.Window((3, 2), (2, 1), (1, 1)), (3, 7))
     number, keep = native.NUMBER[reducer], native.NUMBER[reducer] in native.INDEXED
@@ -160,3 +161,18 @@ def test_the_seed_alone_decides_a_draw_in_any_layout():
         third = functional.stochastic_pool2d(x, 3, 2, 1, seed=key)
     assert torch.equal(first, other)
     assert torch.equal(first, third)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(2, 3, 40, 40), (2, 37, 14, 14)])
+@pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1), (17, 8)])
+def test_indices_are_torchs_with_a_gradient_and_without(kernel, padding, size, layout):
+    x = torch.randn(size).contiguous(memory_format=layout)
+    window = pooling.Window((kernel, kernel), (2, 2), (padding, padding))
+    numbers = native.window_numbers(window, window.output_size(*size[2:]))
+    expected = torch.nn.functional.max_pool2d(x, kernel, 2, padding, return_indices=True)
+    for leaf in (x, x.detach().requires_grad_()):
+        found = native.max_with_indices(leaf, numbers)
+        assert all(map(torch.equal, found, expected))
+        assert found[1].is_contiguous(memory_format=layout)
+    torch.library.opcheck(torch.ops.poolzoo.max_with_indices.default, (x, numbers))

@@ -90,6 +90,11 @@ def test_the_drivers_agree(driver, data):
     if x.dtype != torch.float64:  # whose squares are rounded, or not where they are fused with the addition
         for order in native.ORDERS.values():
             same("polyphase_norms", x, stride, border, order)
+            pooled = (x, stride, border, order)
+            for found, other in zip(
+                torch.ops.poolzoo.polyphase_pool(*pooled), driver("polyphase_pool", *pooled), strict=True
+            ):
+                assert torch.equal(found.nan_to_num(), other.nan_to_num())
     y = same("polyphase_gather", x, phase, stride, border)
     same("polyphase_scatter", y, phase, *x.shape[2:], native._is_channels_last(x), stride, border)
 
@@ -125,6 +130,7 @@ def test_opcheck(far_mode, layout):
     phase, border = torch.tensor([3, 5]), native.BORDERS[far_mode]
     ops = torch.ops.poolzoo
     torch.library.opcheck(ops.polyphase_norms.default, (x, (2, 3), border, 2))
+    torch.library.opcheck(ops.polyphase_pool.default, (x.detach().requires_grad_(), (2, 3), border, 2))
     torch.library.opcheck(ops.polyphase_gather.default, (x.requires_grad_(), phase, (2, 3), border))
     gradient = torch.randn(2, 3, 3, 3).contiguous(memory_format=layout).requires_grad_()
     channels_last = layout == torch.channels_last
