@@ -1,6 +1,8 @@
 // One call of an operator as the binding hands it to a driver: raw pointers and the window.
 #pragma once
 
+#include <algorithm>
+
 #include "window.h"
 
 namespace poolzoo {
@@ -69,9 +71,11 @@ struct Call {
 HD int64_t slopes_by_parameter(const Call& call) {
     return call.reducer == Reducer::RankMean ? call.window.taps() : call.reducer == Reducer::ScaledSum ? 2 : 1;
 }
-// What the CPU driver makes of a row of slopes: their sum, unless it matters how many members a window has.
+// What the CPU driver makes of a row of slopes: their sum; where it matters how many members a window has, the sums over
+// the columns with 0, 1, ... kw of them, unless there are hardly more columns.
 inline int64_t columns_of_slopes(const Call& call) {
-    return call.reducer == Reducer::RankMean && !call.window.whole() ? call.window.ow : 1;
+    const Window& w = call.window;
+    return call.reducer != Reducer::RankMean || w.whole() ? 1 : std::min(w.kw + 1, w.ow);
 }
 
 }  // namespace poolzoo

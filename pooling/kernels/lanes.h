@@ -252,6 +252,19 @@ HD V load_stepping(const T* from) {
     return __builtin_shuffle(load<V>(from), load<V>(from + L), even);
 }
 
+// The lanes' sum, halves first.
+template <class V, int step = Lanes<V>::count / 2>
+HD Number<V> total(V v) {
+    Int<V> other;
+    for (int k = 0; k < Lanes<V>::count; k++) other[k] = k ^ step;
+    v = v + __builtin_shuffle(v, other);
+    if constexpr (step == 1) {
+        return v[0];
+    } else {
+        return total<V, step / 2>(v);
+    }
+}
+
 // a0 b0 a1 b1 ...
 template <class V, class T>
 HD void store_joined(V a, V b, T* to) {

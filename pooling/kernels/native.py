@@ -245,11 +245,14 @@ def _fake_backward(
 ):
     N, C = gradient.shape[:2]
     slopes = {NUMBER["RankMean"]: window[0] * window[1], NUMBER["ScaledSum"]: 2}.get(reducer, 1)
-    summed = gradient.device.type == "cpu" and (reducer != NUMBER["RankMean"] or _are_whole((N, C, H, W), window))
+    columns = window[9]
+    if gradient.device.type == "cpu":  # columns_of_slopes in call.h
+        by_count = reducer == NUMBER["RankMean"] and not _are_whole((N, C, H, W), window)
+        columns = min(window[1] + 1, columns) if by_count else 1
     wide = composite.working_dtype(gradient)
     dx = _like(gradient, (N, C, H, W), channels_last, gradient.dtype)
     dlogits = _like(gradient, (0 if logits is None else N, C, H, W), channels_last, gradient.dtype)
-    rows = (slopes * N if parameter_gradient else 0, C, window[8], 1 if summed else window[9])
+    rows = (slopes * N if parameter_gradient else 0, C, window[8], columns)
     return dx, dlogits, _like(gradient, rows, channels_last, wide)
 
 
@@ -293,13 +296,16 @@ def _backward(operator, names, ctx, gradient, _):
 
 
 def _added_up(slopes: Tensor, parameter: Tensor) -> Tensor:
-    """Slopes (N, C, H', columns), columns of one output or sums of a row -> the gradient by a parameter."""
+    """Slopes (N, C, H', columns), of outputs or sums of a row's -> the gradient by a parameter."""
     total = slopes.sum() if parameter.numel() == 1 else slopes.sum(dim=(0, 2, 3))
     return total.view(parameter.shape)
 
 
 def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:
-    """Slopes (K * N, C, H', columns) by each rank's weight -> the gradient by the table's rows, one for each count."""
+    """Slopes (K * N, C, H', columns) by each rank's weight -> the gradient by the table's rows, one for each count.
+
+    A row of slopes are those of its outputs, or their sums over the outputs with 0, 1, ... columns.
+    """
     K, N = table.shape[-1], shape[0]
     by_rank = slopes.view(K, N, *slopes.shape[1:])
     if _are_whole(shape, window):
@@ -309,7 +315,8 @@ def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Seque
         return by_table
     by_position = by_rank.sum(dim=(1, 2) if table.dim() == 2 else 1)
     flat = by_position.flatten(-2).movedim(0, -1)  # ([C,] H' * W', K)
-    return torch.zeros_like(table).index_add(-2, _counts(shape, window, slopes.device), flat)
+    counts = _counts(shape, window, slopes.shape[-1], slopes.device)
+    return torch.zeros_like(table).index_add(-2, counts, flat)
 
 
 def _are_whole(shape: Sequence[Any], window: Sequence[Any]) -> bool:
@@ -319,8 +326,8 @@ def _are_whole(shape: Sequence[Any], window: Sequence[Any]) -> bool:
     return ph == 0 and pw == 0 and inside
 
 
-def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -> Tensor:
-    """(H' * W',) int64: the members of each window."""
+def _counts(shape: Sequence[Any], window: Sequence[Any], columns: int, device: torch.device) -> Tensor:
+    """(H' * columns,) int64: the members of the windows whose slopes are added up in each place of `_by_table`."""
     (kh, kw, sh, sw, ph, pw, dh, dw, out_h, out_w), (H, W) = window[:10], shape[2:]
 
     def members(taps, stride, padding, dilation, outputs, length):
@@ -328,7 +335,9 @@ def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -
         at = start + torch.arange(taps, device=device) * dilation
         return ((at >= 0) & (at < length)).sum(dim=1)
 
-    return torch.outer(members(kh, sh, ph, dh, out_h, H), members(kw, sw, pw, dw, out_w, W)).flatten()
+    own = columns == out_w
+    by_column = members(kw, sw, pw, dw, out_w, W) if own else torch.arange(columns, device=device)
+    return torch.outer(members(kh, sh, ph, dh, out_h, H), by_column).flatten()
 
 
 def _fake_flat_index(taps, window, H, W):

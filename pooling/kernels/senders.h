@@ -276,10 +276,13 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     RowRing<T> x_, logits_;
     Row row_;
     GradientRow<T> gradient_;
-    Buffer<T> slopes_;
-    Buffer<T> sums_;
     const int learned_;      // slopes by parameters for each output
     const int64_t columns_;  // that are written of a row of them
+    Buffer<int64_t> column_;   // to which an output's is added
+    Buffer<int64_t> apart_;    // NCHW: outputs whose column is not the last one
+    Buffer<Int<T>> together_;  // NCHW: for each block, the lanes of the others
+    int64_t sum_length_ = 0;
+    Buffer<T> sums_, slopes_;
     int64_t begin_ = 0, end_ = 0;
 
   public:
@@ -289,7 +292,21 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
           row_(plan, x_, logits_), gradient_(plan),
           learned_(call_.dparameter == nullptr ? 0 : static_cast<int>(slopes_by_parameter(call_))),
           columns_(columns_of_slopes(call_)) {
-        slopes_.resize(learned_ * plan.out_row), sums_.resize(learned_ > 0 ? std::max<int64_t>(plan.pixel, 1) : 0);
+        if (learned_ == 0) return;
+        const Window& w = plan.w;
+        for (int64_t j = 0; j < w.ow; j++) {
+            const Span members = w.columns(j);
+            column_.push_back(columns_ == 1 ? 0 : columns_ == w.ow ? j : members.end - members.begin);
+            if (!w.channels_last && column_[j] < columns_ - 1) apart_.push_back(j);
+        }
+        sum_length_ = w.channels_last ? columns_ * plan.pixel : Row::L;
+        sums_.resize(learned_ * sum_length_), slopes_.resize(apart_.empty() ? 0 : learned_ * plan.out_row);
+        for (const Block& b : plan.blocks) {
+            for (int64_t j = b.column; !w.channels_last && j < b.column + Row::L; j++) {
+                const bool own = j >= b.number * Row::L && j < w.ow;  // the last block begins among the one before
+                together_.push_back(own && column_[j] == columns_ - 1 ? -1 : 0);
+            }
+        }
     }
     // [begin, end): the rows of the unit's dx that this thread makes. The maker of the first row that an output row looks
     // at writes its dparameter.
@@ -305,6 +322,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
+        clear_slopes();
         row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
             const Block& b = windows.b;
             T *first = parts_.data() + at + b.out, *first_logit = logit_parts_.data() + (targets == 2 ? at + b.out : 0);
@@ -323,6 +341,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         for (int64_t i = begin; i < end; i++) {
             gradient_.enter(unit, i);
             row_.enter_row(unit, i);
+            clear_slopes();
             row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
                 V parts[4], logit_parts[4];
                 send_block(windows, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
@@ -347,8 +366,8 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const bool further = learned_ > 0 && most > passes;
         const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
         if constexpr (traits.learned) {
-            for (int k = 0; k < learned_; k++) {
-                store(slopes_.data() + k * plan_.out_row + b.out, sent(g * parameter_slope(reducer, s, k)));
+            if (learned_ > 0) {
+                add_slopes(b, [&](int k) __attribute__((always_inline)) { return sent(g * parameter_slope(reducer, s, k)); });
             }
         }
         windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {
@@ -362,32 +381,42 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
             }
         });
     }
+    // dparameter's row of an output row: sums by column of it (`column_`). In NHWC a sum is a pixel; in NCHW nearly all
+    // outputs belong to the last one, whose sum is a vector's lanes until the row is done.
+    void clear_slopes() {
+        std::fill(sums_.begin(), sums_.end(), T(0));
+    }
+    template <class SlopeOf>
+    HD void add_slopes(const Block& b, SlopeOf slope_of) {
+        T* to = sums_.data();
+        if (plan_.w.channels_last) {
+            to += column_[b.column] * plan_.pixel + b.channel;
+            for (int k = 0; k < learned_; k++, to += sum_length_) store(to, load<V>(to) + slope_of(k));
+        } else {
+            const auto together = load<Int<V>>(together_.data() + b.number * Row::L);
+            for (int k = 0; k < learned_; k++, to += sum_length_) {
+                const V slope = slope_of(k);
+                store(to, load<V>(to) + (together ? slope : splat<V>(0)));
+                if (!apart_.empty()) store(slopes_.data() + k * plan_.out_row + b.out, slope);
+            }
+        }
+    }
     void write_slopes(const Unit& unit, int64_t i) {
         const Dtype wide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
         const Window& w = plan_.w;
         for (int k = 0; k < learned_; k++) {
-            const T* slopes = slopes_.data() + k * plan_.out_row;
+            const T* sums = sums_.data() + k * sum_length_;
             T* target = static_cast<T*>(call_.dparameter) + k * w.N * w.C * w.oh * columns_;
-            if (columns_ > 1) {
-                write_output_row(plan_, slopes, target, unit, i, wide);
-            } else if (w.channels_last) {
-                for (int64_t c = 0; c < plan_.pixel; c += Row::L) {
-                    V sum = splat<V>(0);
-                    for (int64_t j = 0; j < w.ow; j++) sum = sum + load<V>(slopes + j * plan_.pixel + c);
-                    store(sums_.data() + c, sum);
-                }
-                write<T>(sums_.data(), unit.channels, target, (unit.image * w.oh + i) * w.C + unit.channel, wide);
+            if (w.channels_last) {
+                const int64_t at = (unit.image * w.oh + i) * columns_ * w.C + unit.channel;
+                for (int64_t m = 0; m < columns_; m++) write(sums + m * plan_.pixel, unit.channels, target, at + m * w.C, wide);
             } else {
-                V sum = splat<V>(0);
-                for (int64_t j = 0; j < plan_.out_row; j += Row::L) sum = sum + load<V>(slopes + j);
-                target[unit.index * w.oh + i] = total(sum);
+                T* to = target + (unit.index * w.oh + i) * columns_;
+                std::fill_n(to, columns_ - 1, T(0));
+                to[columns_ - 1] = total(load<V>(sums));
+                for (const int64_t j : apart_) to[column_[j]] += slopes_[k * plan_.out_row + j];
             }
         }
-    }
-    static T total(V lanes) {
-        T sum = 0;
-        for (int k = 0; k < Row::L; k++) sum += lanes[k];
-        return sum;
     }
 };
 
