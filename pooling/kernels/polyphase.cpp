@@ -32,7 +32,7 @@ class UnitNorms {
         int first, columns;
         Buffer<Run> runs;
     };
-    static constexpr int kWidth = 4096, kTogether = 4;
+    static constexpr int kWidth = 4096, kTogether = 4, kSteps = 16;  // numbers that a loop of add_run takes at once
 
     const Polyphase& p_;
     const int together_;  // rows of one phase, whose sums are loaded and stored once; slower for the short rows of NCHW
@@ -57,11 +57,15 @@ class UnitNorms {
             }
             strips_.push_back(strip);
         }
-        sums_.resize(int64_t{p_.sh} * width * channels);
+        sums_.resize(p_.sh * pitch(width));
     }
+    // From one row of sums to the next: a row that is one run is added up in whole steps, beyond its end.
+    int64_t pitch(int columns) const { return (int64_t{columns} * channels_ + kSteps - 1) / kSteps * kSteps; }
 
     void add_rows(const S* x, const Strip& strip) {
-        const int64_t width = int64_t{strip.columns} * channels_;
+        const int64_t width = pitch(strip.columns);
+        const S* const end = static_cast<const S*>(p_.x) + int64_t{p_.N} * p_.C * p_.H * p_.W;
+        const bool whole = strip.runs.size() == 1 && strip.runs[0].count == int64_t{strip.columns} * channels_;
         std::fill_n(sums_.begin(), p_.sh * width, 0.0);
         for (int first = 0; first < p_.oh; first += together_) {
             const int last = std::min(first + together_, p_.oh);
@@ -77,7 +81,10 @@ class UnitNorms {
                     if (count == kTogether) {
                         add_runs(rows, run.from, run.count, to);
                     } else {
-                        for (int r = 0; r < count; r++) add_run(rows[r] + run.from, run.count, to);
+                        for (int r = 0; r < count; r++) {
+                            const S* from = rows[r] + run.from;
+                            add_run(from, whole && end - from >= width ? width : run.count, to);
+                        }
                     }
                 }
             }
@@ -109,7 +116,7 @@ class UnitNorms {
             const double* sums = sums_.data();
             for (int k = 0, b = strip.first % p_.sw; k < strip.columns; k++, b = b + 1 == p_.sw ? 0 : b + 1) {
                 for (int a = 0; a < p_.sh; a++) {
-                    const double* part = sums + (int64_t{a} * strip.columns + k) * channels;
+                    const double* part = sums + a * pitch(strip.columns) + int64_t{k} * channels;
                     double* norm = norms + (int64_t{a} * p_.sw + b) * p_.C;
                     for (int c = 0; c < channels; c++) norm[c] = with_part(norm[c], part[c], order);
                 }
