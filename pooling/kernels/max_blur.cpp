@@ -401,10 +401,12 @@ void run(const MaxBlur& p, const Tensor&) { p.dtype == Dtype::Double ? run<doubl
 
 STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
     m.def("max_blur" POOLZOO_MAX_BLUR);
+    m.def("max_blur_forward" POOLZOO_MAX_BLUR);
     m.def("max_blur_backward" POOLZOO_MAX_BLUR_BACKWARD);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
     m.impl("max_blur", TORCH_BOX(&poolzoo::max_blur<poolzoo::run>));
+    m.impl("max_blur_forward", TORCH_BOX(&poolzoo::max_blur<poolzoo::run>));
     m.impl("max_blur_backward", TORCH_BOX(&poolzoo::max_blur_backward<poolzoo::run>));
 }

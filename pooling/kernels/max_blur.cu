@@ -116,11 +116,13 @@ STABLE_TORCH_LIBRARY_IMPL(poolzoo, CUDA, m) {
 #else
 STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo_threads, m) {
     m.def("max_blur" POOLZOO_MAX_BLUR);
+    m.def("max_blur_forward" POOLZOO_MAX_BLUR);
     m.def("max_blur_backward" POOLZOO_MAX_BLUR_BACKWARD);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
     m.impl("max_blur", TORCH_BOX(&poolzoo::max_blur<poolzoo::run_forward>));
+    m.impl("max_blur_forward", TORCH_BOX(&poolzoo::max_blur<poolzoo::run_forward>));
     m.impl("max_blur_backward", TORCH_BOX(&poolzoo::max_blur_backward<poolzoo::run_backward>));
 }

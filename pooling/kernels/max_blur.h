@@ -8,7 +8,8 @@
 #include "binding.h"
 
 // The filter is the outer product of `row`, of the type that is computed in. numbers: kh, kw, ph, pw, dh, dw, H1, W1, sh,
-// sw, before, oh, ow, border. Backward finds the maxima again: nothing but the input is kept for it.
+// sw, before, oh, ow, border. Backward finds the maxima again: nothing but the input is kept for it. max_blur_forward is
+// the same for callers that need no gradient.
 #define POOLZOO_MAX_BLUR "(Tensor x, Tensor row, int[] numbers) -> Tensor"
 #define POOLZOO_MAX_BLUR_BACKWARD "(Tensor gradient, Tensor x, Tensor row, int[] numbers) -> Tensor"
 

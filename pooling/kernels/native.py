@@ -304,7 +304,7 @@ def _added_up(slopes: Tensor, parameter: Tensor) -> Tensor:
 def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:
     """Slopes (K * N, C, H', columns) by each rank's weight -> the gradient by the table's rows, one for each count.
 
-    A row of slopes are those of its outputs, or their sums over the outputs with 0, 1, ... columns.
+    A row holds the slopes of its outputs, or their sums over the outputs whose windows have 0, 1, ... columns inside.
     """
     K, N = table.shape[-1], shape[0]
     by_rank = slopes.view(K, N, *slopes.shape[1:])
@@ -423,9 +423,17 @@ DIFFERENTIABLE: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 def _register_autograd(
-    namespace: str, name: str, backward: Callable[..., Any], set_up: Callable[[Any, Any, Any], None]
+    namespace: str,
+    name: str,
+    backward: Callable[..., Any],
+    set_up: Callable[[Any, Any, Any], None],
+    plain: Callable[..., Any] | None = None,
 ) -> None:
-    """An operator's gradient: for torch.compile by torch.library, by which a small eager call takes twice as long."""
+    """An operator's gradient: for torch.compile by torch.library, by which a small eager call takes twice as long.
+
+    Args:
+        plain: the same operator under a name that has no gradient, whose call takes less.
+    """
     torch.library.register_autograd(f"{namespace}::{name}", backward, setup_context=set_up)
     operator = getattr(getattr(torch.ops, namespace), name).default
 
@@ -444,6 +452,8 @@ def _register_autograd(
             return operator(*inputs)
         if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
             return Eager.apply(*inputs)
+        if plain is not None:
+            return plain(*inputs)
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*inputs)
 
@@ -465,14 +475,18 @@ def _register_others() -> None:
     torch.library.register_fake("poolzoo::max_with_indices", _fake_max_with_indices)
     torch.library.register_fake("poolzoo::polyphase_norms", _fake_norms)
     torch.library.register_fake("poolzoo::polyphase_pool", _fake_polyphase_pool)
+    torch.library.register_fake("poolzoo::polyphase_pool_forward", _fake_polyphase_pool)
     torch.library.register_fake("poolzoo::polyphase_gather", _fake_gather)
     torch.library.register_fake("poolzoo::polyphase_scatter", _fake_scatter)
     torch.library.register_fake("poolzoo::max_blur", _fake_max_blur)
+    torch.library.register_fake("poolzoo::max_blur_forward", _fake_max_blur)
     torch.library.register_fake("poolzoo::max_blur_backward", _fake_max_blur_backward)
     _register_autograd("poolzoo", "polyphase_gather", _gather_backward, _set_up_gather)
-    _register_autograd("poolzoo", "polyphase_pool", _gather_backward, _set_up_polyphase_pool)
+    pool = torch.ops.poolzoo.polyphase_pool_forward.default
+    _register_autograd("poolzoo", "polyphase_pool", _gather_backward, _set_up_polyphase_pool, pool)
     _register_autograd("poolzoo", "polyphase_scatter", _scatter_backward, _set_up_scatter)
-    _register_autograd("poolzoo", "max_blur", _max_blur_backward, _set_up_max_blur)
+    max_blur = torch.ops.poolzoo.max_blur_forward.default
+    _register_autograd("poolzoo", "max_blur", _max_blur_backward, _set_up_max_blur, max_blur)
 
 
 if LOADED.variants:

@@ -305,6 +305,7 @@ void run_scatter(const Polyphase& p, const Tensor&) {
 STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
     m.def("polyphase_norms" POOLZOO_POLYPHASE_NORMS);
     m.def("polyphase_pool" POOLZOO_POLYPHASE_POOL);
+    m.def("polyphase_pool_forward" POOLZOO_POLYPHASE_POOL);
     m.def("polyphase_gather" POOLZOO_POLYPHASE_GATHER);
     m.def("polyphase_scatter" POOLZOO_POLYPHASE_SCATTER);
 }
@@ -312,6 +313,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
 STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
     m.impl("polyphase_norms", TORCH_BOX(&poolzoo::polyphase_norms<poolzoo::run_norms>));
     m.impl("polyphase_pool", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
+    m.impl("polyphase_pool_forward", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
     m.impl("polyphase_gather", TORCH_BOX(&poolzoo::polyphase_gather<poolzoo::run_gather>));
     m.impl("polyphase_scatter", TORCH_BOX(&poolzoo::polyphase_scatter<poolzoo::run_scatter>));
 }

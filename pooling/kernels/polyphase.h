@@ -11,7 +11,7 @@
 
 // The gather is differentiable by x, and the scatter, its adjoint, by the gradient: Python registers each as the other's
 // backward. An order is 1 or 2, or 0 for the largest. `pool` is the norms, each image's component of the largest, and the
-// gather of these, in one call.
+// gather of these, in one call; `pool_forward` is the same for callers that need no gradient.
 #define POOLZOO_POLYPHASE_NORMS "(Tensor x, int[] stride, int border, int order) -> Tensor"
 #define POOLZOO_POLYPHASE_POOL "(Tensor x, int[] stride, int border, int order) -> (Tensor, Tensor)"
 #define POOLZOO_POLYPHASE_GATHER "(Tensor x, Tensor phase, int[] stride, int border) -> Tensor"
