@@ -3,6 +3,7 @@
 #pragma once
 
 #include "rows.h"
+#include "slope_sums.h"
 #include "squares.h"
 
 namespace poolzoo {
@@ -276,45 +277,21 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     RowRing<T> x_, logits_;
     Row row_;
     GradientRow<T> gradient_;
-    const int learned_;      // slopes by parameters for each output
-    const int64_t columns_;  // that are written of a row of them
-    Buffer<int64_t> column_;   // to which an output's is added
-    Buffer<int64_t> apart_;    // NCHW: outputs whose column is not the last one
-    Buffer<Int<T>> together_;  // NCHW: for each block, the lanes of the others
-    int64_t sum_length_ = 0;
-    Buffer<T> sums_, slopes_;
+    SlopeSums<T> slopes_;
     int64_t begin_ = 0, end_ = 0;
 
   public:
     static constexpr bool made = true, tiles = K == 2, overlaps = K == 3, gathers = K != 2;
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
-          row_(plan, x_, logits_), gradient_(plan),
-          learned_(call_.dparameter == nullptr ? 0 : static_cast<int>(slopes_by_parameter(call_))),
-          columns_(columns_of_slopes(call_)) {
-        if (learned_ == 0) return;
-        const Window& w = plan.w;
-        for (int64_t j = 0; j < w.ow; j++) {
-            const Span members = w.columns(j);
-            column_.push_back(columns_ == 1 ? 0 : columns_ == w.ow ? j : members.end - members.begin);
-            if (!w.channels_last && column_[j] < columns_ - 1) apart_.push_back(j);
-        }
-        sum_length_ = w.channels_last ? columns_ * plan.pixel : Row::L;
-        sums_.resize(learned_ * sum_length_), slopes_.resize(apart_.empty() ? 0 : learned_ * plan.out_row);
-        for (const Block& b : plan.blocks) {
-            for (int64_t j = b.column; !w.channels_last && j < b.column + Row::L; j++) {
-                const bool own = j >= b.number * Row::L && j < w.ow;  // the last block begins among the one before
-                together_.push_back(own && column_[j] == columns_ - 1 ? -1 : 0);
-            }
-        }
-    }
+          row_(plan, x_, logits_), gradient_(plan), slopes_(plan) {}
     // [begin, end): the rows of the unit's dx that this thread makes. The maker of the first row that an output row looks
     // at writes its dparameter.
     void enter_unit(const Unit& unit, int64_t begin, int64_t end) override {
         row_.enter_unit(unit);
         begin_ = begin, end_ = end;
-        for (int64_t i = 0; learned_ > 0 && begin == 0 && i < plan_.w.oh; i++) {
-            if (plan_.spans[i].begin == plan_.spans[i].end) send(unit, i, 0), write_slopes(unit, i);
+        for (int64_t i = 0; slopes_.count > 0 && begin == 0 && i < plan_.w.oh; i++) {
+            if (plan_.spans[i].begin == plan_.spans[i].end) send(unit, i, 0), slopes_.write(unit, i);
         }
     }
     void send(const Unit& unit, int64_t i, int64_t slot) override {
@@ -322,7 +299,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
-        clear_slopes();
+        slopes_.clear();
         row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
             const Block& b = windows.b;
             T *first = parts_.data() + at + b.out, *first_logit = logit_parts_.data() + (targets == 2 ? at + b.out : 0);
@@ -332,7 +309,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
             });
         });
         const int64_t owner = w.row_start(i) + row_.span.begin * w.dh;
-        if (learned_ > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) write_slopes(unit, i);
+        if (slopes_.count > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) slopes_.write(unit, i);
     }
 
     // dx by rows [begin, end) of a unit's tiles, whose parts need not leave the registers.
@@ -341,7 +318,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         for (int64_t i = begin; i < end; i++) {
             gradient_.enter(unit, i);
             row_.enter_row(unit, i);
-            clear_slopes();
+            slopes_.clear();
             row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
                 V parts[4], logit_parts[4];
                 send_block(windows, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
@@ -350,7 +327,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
                 write_tile(plan_, unit, i, windows.b, parts, call_.dx);
                 if constexpr (targets == 2) write_tile(plan_, unit, i, windows.b, logit_parts, call_.dlogits);
             });
-            if (learned_ > 0) write_slopes(unit, i);
+            if (slopes_.count > 0) slopes_.write(unit, i);
         }
     }
 
@@ -363,11 +340,11 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const V g = gradient_.block(b);
         const auto sent = [&](V part) { return b.partial ? plan_.columns_of(b) ? part : splat<V>(0) : part; };
         constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
-        const bool further = learned_ > 0 && most > passes;
+        const bool further = slopes_.count > 0 && most > passes;
         const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
         if constexpr (traits.learned) {
-            if (learned_ > 0) {
-                add_slopes(b, [&](int k) __attribute__((always_inline)) { return sent(g * parameter_slope(reducer, s, k)); });
+            if (slopes_.count > 0) {
+                slopes_.add(b, [&](int k) __attribute__((always_inline)) { return sent(g * parameter_slope(reducer, s, k)); });
             }
         }
         windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {
@@ -380,43 +357,6 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
                 put(tap, sent(g * reducer.slope_by(value, s, windows.weight(tap))), g);
             }
         });
-    }
-    // dparameter's row of an output row: sums by column of it (`column_`). In NHWC a sum is a pixel; in NCHW nearly all
-    // outputs belong to the last one, whose sum is a vector's lanes until the row is done.
-    void clear_slopes() {
-        std::fill(sums_.begin(), sums_.end(), T(0));
-    }
-    template <class SlopeOf>
-    HD void add_slopes(const Block& b, SlopeOf slope_of) {
-        T* to = sums_.data();
-        if (plan_.w.channels_last) {
-            to += column_[b.column] * plan_.pixel + b.channel;
-            for (int k = 0; k < learned_; k++, to += sum_length_) store(to, load<V>(to) + slope_of(k));
-        } else {
-            const auto together = load<Int<V>>(together_.data() + b.number * Row::L);
-            for (int k = 0; k < learned_; k++, to += sum_length_) {
-                const V slope = slope_of(k);
-                store(to, load<V>(to) + (together ? slope : splat<V>(0)));
-                if (!apart_.empty()) store(slopes_.data() + k * plan_.out_row + b.out, slope);
-            }
-        }
-    }
-    void write_slopes(const Unit& unit, int64_t i) {
-        const Dtype wide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
-        const Window& w = plan_.w;
-        for (int k = 0; k < learned_; k++) {
-            const T* sums = sums_.data() + k * sum_length_;
-            T* target = static_cast<T*>(call_.dparameter) + k * w.N * w.C * w.oh * columns_;
-            if (w.channels_last) {
-                const int64_t at = (unit.image * w.oh + i) * columns_ * w.C + unit.channel;
-                for (int64_t m = 0; m < columns_; m++) write(sums + m * plan_.pixel, unit.channels, target, at + m * w.C, wide);
-            } else {
-                T* to = target + (unit.index * w.oh + i) * columns_;
-                std::fill_n(to, columns_ - 1, T(0));
-                to[columns_ - 1] = total(load<V>(sums));
-                for (const int64_t j : apart_) to[column_[j]] += slopes_[k * plan_.out_row + j];
-            }
-        }
     }
 };
 
