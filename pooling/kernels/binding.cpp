@@ -41,7 +41,7 @@ namespace {
 
 void run_backward(const Call& call, const Tensor&) {
     const Kernel kernel = kernel_of(call);
-    check_learned(call, kernel.learned);
+    check_backward(call, kernel);
     kernel.backward(call, parallel);
 }
 

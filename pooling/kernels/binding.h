@@ -12,15 +12,18 @@
 #include "call.h"
 #include "dtypes.h"
 
-// pool2d is what autograd knows (Python registers its backward): y and, where `save`, each output's tap number, otherwise
-// an empty tensor. pool2d_forward is y alone, for callers that need no gradient.
+// pool2d is what autograd knows (Python registers its backward): y and what is saved. pool2d_forward is y alone, for
+// callers that need no gradient.
+//
+// save: 0, an empty tensor; 1, each output's tap number; 2, the bytes of each output's slope by the parameter, then those:
+// images more than N, so that it is one tensor, whose making is a good part of a small call.
 #define POOLZOO_GIVEN                                                                                                 \
     "(Tensor x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? seed, int reducer, int[] window, "          \
     "float[] numbers"
-#define POOLZOO_POOL2D POOLZOO_GIVEN ", bool save) -> (Tensor, Tensor)"
+#define POOLZOO_POOL2D POOLZOO_GIVEN ", int save) -> (Tensor, Tensor)"
 #define POOLZOO_FORWARD POOLZOO_GIVEN ") -> Tensor"
 #define POOLZOO_BACKWARD                                                                                              \
-    "(Tensor gradient, Tensor? x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? taps, SymInt H, "         \
+    "(Tensor gradient, Tensor? x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? saved, SymInt H, "        \
     "SymInt W, bool channels_last, int reducer, int[] window, float[] numbers, bool parameter_gradient) "             \
     "-> (Tensor, Tensor, Tensor)"
 
@@ -137,11 +140,23 @@ inline void give(Call& call, const MaybeTensor& parameter, const MaybeTensor& ta
     }
 }
 
-// y and, where `save`, each output's tap number.
+// Where call.taps and, if there are, call.slopes lie in what pool2d saves; slopes: how many images more it has for them.
+inline int64_t images_of_slopes(const Call& call) {
+    return (call.dtype == Dtype::Double ? 8 : 4) / (call.wide_taps ? 4 : 1);
+}
+inline void find_saved(Call& call, const Tensor& saved, void* data) {
+    const int64_t outputs = call.window.N * call.window.C * call.window.oh * call.window.ow, each = call.wide_taps ? 4 : 1;
+    const int64_t images = saved.size(0) - call.window.N;
+    STD_TORCH_CHECK(images == 0 || images == images_of_slopes(call) * call.window.N, "pooling: saved for another input");
+    call.slopes = images == 0 ? nullptr : data;
+    call.taps = static_cast<char*>(data) + (images == 0 ? 0 : images_of_slopes(call) * each * outputs);
+}
+
+// y and what is saved.
 inline std::pair<Tensor, MaybeTensor> reduced(Run run, const Tensor& input, const MaybeTensor& given_logits,
                                               const MaybeTensor& parameter, const MaybeTensor& table,
                                               const MaybeTensor& seed, int64_t reducer, const std::vector<int64_t>& window,
-                                              const std::vector<double>& numbers, bool save) {
+                                              const std::vector<double>& numbers, int64_t save) {
     STD_TORCH_CHECK(input.dim() == 4, "pooling: the input must be (N, C, H, W)");
     const bool channels_last = is_channels_last(input);
     const Tensor x = in_format(input, channels_last);
@@ -149,7 +164,7 @@ inline std::pair<Tensor, MaybeTensor> reduced(Run run, const Tensor& input, cons
     Call call = call_of(x, size[0], size[1], size[2], size[3], channels_last, reducer, window, numbers);
     const Window& w = call.window;
     give(call, parameter, table);
-    MaybeTensor logits, taps;
+    MaybeTensor logits, saved;
     if (given_logits) {
         STD_TORCH_CHECK(given_logits->scalar_type() == x.scalar_type() && given_logits->numel() == x.numel(),
                         "pooling: logits must have the input's shape and type");
@@ -164,40 +179,47 @@ inline std::pair<Tensor, MaybeTensor> reduced(Run run, const Tensor& input, cons
     }
     const Tensor y = empty_as(x, w.N, w.C, w.oh, w.ow, channels_last, x.scalar_type());
     call.y = y.mutable_data_ptr();
-    if (save) {
+    if (save > 0) {
         const ScalarType type = call.wide_taps ? ScalarType::Int : ScalarType::Byte;
-        taps = empty_as(x, w.N, w.C, w.oh, w.ow, channels_last, type);
-        call.taps = taps->mutable_data_ptr();
+        const int64_t images = save == 1 ? 1 : 1 + images_of_slopes(call);
+        saved = empty_as(x, images * w.N, w.C, w.oh, w.ow, channels_last, type);
+        find_saved(call, *saved, saved->mutable_data_ptr());
     }
     if (y.numel() > 0) run(call, x);
-    return {y, taps};
+    return {y, saved};
 }
 
 template <Run run>
 std::tuple<Tensor, Tensor> forward(const Tensor& x, const MaybeTensor& logits, const MaybeTensor& parameter,
                                    const MaybeTensor& table, const MaybeTensor& seed, int64_t reducer,
-                                   const std::vector<int64_t>& window, const std::vector<double>& numbers, bool save) {
-    const auto [y, taps] = reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, save);
-    return {y, taps ? *taps : empty_as(y, 0, y.size(1), y.size(2), y.size(3), false, ScalarType::Byte)};
+                                   const std::vector<int64_t>& window, const std::vector<double>& numbers, int64_t save) {
+    const auto [y, saved] = reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, save);
+    return {y, saved ? *saved : empty_as(y, 0, y.size(1), y.size(2), y.size(3), false, ScalarType::Byte)};
 }
 
 template <Run run>
 Tensor forward_alone(const Tensor& x, const MaybeTensor& logits, const MaybeTensor& parameter, const MaybeTensor& table,
                      const MaybeTensor& seed, int64_t reducer, const std::vector<int64_t>& window,
                      const std::vector<double>& numbers) {
-    return reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, false).first;
+    return reduced(run, x, logits, parameter, table, seed, reducer, window, numbers, 0).first;
 }
 
-inline void check_learned(const Call& call, bool learned) {
-    STD_TORCH_CHECK(learned || call.dparameter == nullptr, "pooling: this reducer has no parameter_slope: give its ",
+// Whether a driver's kernel can go back with what it is given.
+template <class Kernel>
+void check_backward(const Call& call, const Kernel& kernel) {
+    STD_TORCH_CHECK(kernel.learned || call.dparameter == nullptr, "pooling: this reducer has no parameter_slope: give its ",
                     "parameter and table as constants, without requires_grad");
+    STD_TORCH_CHECK(kernel.indexed == (call.taps != nullptr), "pooling: tap numbers are saved for reducers of one member ",
+                    "alone, and for all of these");
+    STD_TORCH_CHECK(!kernel.indexed || call.dparameter == nullptr || call.slopes != nullptr,
+                    "pooling: a gradient by the parameter needs its slopes saved");
 }
 
 // sums: dparameter has the sums of its rows where nothing else is asked for.
 template <Run run, bool sums>
 std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const MaybeTensor& input,
                                             const MaybeTensor& given_logits, const MaybeTensor& parameter,
-                                            const MaybeTensor& table, const MaybeTensor& taps, int64_t H, int64_t W,
+                                            const MaybeTensor& table, const MaybeTensor& given_saved, int64_t H, int64_t W,
                                             bool channels_last, int64_t reducer, const std::vector<int64_t>& window,
                                             const std::vector<double>& numbers, bool parameter_gradient) {
     const Tensor gradient = in_format(given_gradient, channels_last);
@@ -208,12 +230,12 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const 
     MaybeTensor x, logits, saved;
     if (input) x = in_format(*input, channels_last);
     if (given_logits) logits = in_format(*given_logits, channels_last);
-    if (taps) saved = in_format(*taps, channels_last);
+    if (given_saved) saved = in_format(*given_saved, channels_last);
     STD_TORCH_CHECK(gradient.size(2) == w.oh && gradient.size(3) == w.ow, "pooling: a gradient of the wrong size");
     call.gradient = gradient.const_data_ptr();
     call.x = data(x);
     call.logits = data(logits);
-    call.taps = const_cast<void*>(data(saved));
+    if (saved) find_saved(call, *saved, const_cast<void*>(data(saved)));
     const Tensor dx = empty_as(gradient, N, C, H, W, channels_last, gradient.scalar_type());
     const Tensor dlogits = empty_as(gradient, logits ? N : 0, C, H, W, channels_last, gradient.scalar_type());
     const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;

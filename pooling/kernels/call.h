@@ -60,6 +60,7 @@ struct Call {
     int64_t table_step;          // numbers per channel; 0 where the channels share one
     void* y;                     // forward
     void* taps;                  // forward: written where not null; backward: read
+    void* slopes;                // wide, by the parameter: the same, beside taps
     const void* gradient;        // backward
     void* dx;
     void* dlogits;

@@ -89,11 +89,10 @@ void backward(const Call& call, Parallel parallel) {
         if (!traits.learned || call.dparameter == nullptr) return send<T, Shares<R, T>>(plan, parallel);
     }
     if constexpr (traits.indexed && traits.learned) {
-        if (call.taps != nullptr) return backward_by_taps<R, T>(plan, parallel);
+        backward_by_taps<R, T>(plan, parallel);
     } else if constexpr (traits.indexed) {
-        return backward_by_taps<Max, T>(plan, parallel);  // alike for all
-    }
-    if constexpr (traits.linear ? traits.learned : (!traits.indexed || traits.learned)) {
+        backward_by_taps<Max, T>(plan, parallel);  // alike for all
+    } else if constexpr (!traits.linear || traits.learned) {
         with_side(plan, [&](auto side) {
             if constexpr (side == 2) {  // those that are no tiles are rare
                 if (!are_tiles(plan)) return send<T, Slopes<R, T, 0>>(plan, parallel);
@@ -105,7 +104,8 @@ void backward(const Call& call, Parallel parallel) {
 
 template <template <class> class R>
 Kernel kernel() {
-    return {forward<R, POOLZOO_WIDE>, backward<R, POOLZOO_WIDE>, R<VectorOf<POOLZOO_WIDE>::type>::traits.learned};
+    constexpr Traits traits = R<VectorOf<POOLZOO_WIDE>::type>::traits;
+    return {forward<R, POOLZOO_WIDE>, backward<R, POOLZOO_WIDE>, traits.learned, traits.indexed};
 }
 
 }  // namespace

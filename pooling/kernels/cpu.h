@@ -17,6 +17,8 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     void* const saved = plan.call.taps;
     const bool save = Row::traits.indexed && saved != nullptr, whole_rows = plan.whole_rows, wide_taps = plan.call.wide_taps;
     Buffer<Int<T>> taps(save && !plan.whole_rows ? plan.out_row : 0);
+    T* const all_slopes = static_cast<T*>(save ? plan.call.slopes : nullptr);
+    Buffer<T> slopes(all_slopes != nullptr && !plan.whole_rows ? plan.out_row : 0);
     Unit unit = plan.unit(begin / plan.w.oh);
     int64_t i = begin % plan.w.oh;
     row.enter_unit(unit);
@@ -37,6 +39,10 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
             store(out + b.out, reducer.result(state));
             if constexpr (Row::traits.indexed) {
                 if (!save) return;
+                if constexpr (Row::traits.learned) {
+                    T* row_slopes = whole_rows ? all_slopes + first : slopes.data();
+                    if (all_slopes != nullptr) store(row_slopes + b.out, parameter_slope(reducer, state, 0));
+                }
                 const Int<V> tap = reducer.tap(state);
                 if (!whole_rows) {
                     store(taps.data() + b.out, tap);
@@ -49,6 +55,7 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
         });
         if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
         if (save && !plan.whole_rows) write_taps<T>(plan, taps.data(), unit, i);
+        if (!slopes.empty()) write_output_row(plan, slopes.data(), all_slopes, unit, i, Plan<T>::kWide);
     }
 }
 

@@ -14,6 +14,7 @@ struct Kernel {
     Pass forward;  // null where another source file has the reducer
     Pass backward;
     bool learned;  // has a gradient by its parameter or table
+    bool indexed;  // goes back by what forward saved, without x
 };
 
 }  // namespace poolzoo

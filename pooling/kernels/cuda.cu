@@ -51,16 +51,15 @@ namespace {
 void run_backward(const Call& call, const Tensor& like) {
     const Device device(like);
     const Kernel kernel = kernel_of(call);
-    check_learned(call, kernel.learned);
+    check_backward(call, kernel);
     Frame frame = frame_of(call);
     MaybeTensor states;
-    const bool by_value = call.taps == nullptr;
-    if (by_value && kernel.state_size > 0) {
+    if (kernel.state_size > 0) {
         states = empty_as(like, 1, 1, frame.output.count, kernel.state_size, false, ScalarType::Byte);
         frame.states = states->mutable_data_ptr();
     }
     const bool slopes = call.dparameter != nullptr && kernel.windows != nullptr;
-    if (by_value && (kernel.state_size > 0 || slopes)) kernel.windows(frame, device.stream);
+    if (slopes || kernel.state_size > 0) kernel.windows(frame, device.stream);
     kernel.backward(frame, device.stream);
     device.check();
 }
@@ -107,7 +106,7 @@ Kernel instances() {
         kernel.forward = over_outputs<Forward<R, S>>;
         kernel.backward = over_inputs<Backward<R, S>>;
         if constexpr (View::keeps_states || View::traits.learned) kernel.windows = over_outputs<Windows<R, S>>;
-        kernel.learned = View::traits.learned;
+        kernel.learned = View::traits.learned, kernel.indexed = View::traits.indexed;
         kernel.state_size = View::keeps_states ? sizeof(typename View::State) : 0;
     }
     return kernel;

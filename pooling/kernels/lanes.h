@@ -342,6 +342,14 @@ HD V turned_by(V x, V by) {
     return same_bits<V>(same_bits<Int<V>>(x) ^ (same_bits<Int<V>>(by) & sign_bit<V>()));
 }
 
+// x[0] and the others by `with`: two chains of it, which do not wait for one another.
+template <int N, class V, class With>
+HD V folded(const V (&x)[N], With with) {
+    V even = x[0], odd = x[1];
+    for (int k = 2; k < N; k++) k % 2 == 0 ? even = with(even, x[k]) : odd = with(odd, x[k]);
+    return with(even, odd);
+}
+
 // The larger one; NaN if either is (x, then best).
 template <class V>
 HD V larger(V x, V best) {

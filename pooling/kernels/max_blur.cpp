@@ -63,18 +63,19 @@ class Walk {
     const T* weights_;
     const int64_t run_;
     int64_t image_ = 0, channel_ = 0, channels_ = 1;  // in NCHW a plane is a channel of the one image
-    // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps.
+    // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps and of what they take.
     const int64_t x_zero_, blur_zero_, tap_zero_;
     const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
     Buffer<Beyond> beyond_;
     Buffer<Buffer<Share>> shares_;
     Rows<T> x_, along_, dense_, column_blur_, stuffed_, spread_, gradient_;
-    Rows<Int<T>> along_taps_, taps_;
+    Rows<Int<T>> along_taps_, choices_;
+    bool finite_ = true;   // what was read of the unit so far
     const int64_t apart_;  // from one plane's row to the next one's in planes_
-    Buffer<T> zeros_, out_, planes_;
+    Buffer<T> zeros_, out_, planes_, taken_;
     Buffer<Int<T>> first_taps_;
     Buffer<const T*> rows_, seen_, gradients_;
-    Buffer<const Int<T>*> tap_rows_, row_taps_;
+    Buffer<const Int<T>*> chosen_;
 
     int kh() const { return K > 0 ? K : p_.kh; }
     int kw() const { return K > 0 ? K : p_.kw; }
@@ -101,7 +102,7 @@ class Walk {
     }
     // Whether whole vectors of the planes' rows can be had from a tensor itself.
     bool direct(int64_t W) const { return wide() && W >= L && channels_ == L; }
-    // body(k, pixels) for each L pixels of a row of W; the last ones end with it.
+    // body(k, numbers) for each L numbers of a row of W; the last ones end with it.
     template <class Body>
     static void by_vectors(int64_t W, Body body) {
         const int64_t last = std::max<int64_t>(0, W - L);
@@ -141,72 +142,85 @@ class Walk {
 
     // Row h of x, -inf past the border.
     const T* x_row(int64_t h) {
-        return x_.row(h, [&](T* to) { read_row(p_.x, h, p_.H, p_.W, to + x_zero_, run_); });
+        return x_.row(h, [&](T* to) {
+            read_row(p_.x, h, p_.H, p_.W, to + x_zero_, run_);
+            finite_ = finite_ && are_finite(to + x_zero_, p_.W * run_);
+        });
     }
-    // Of a row's windows: the largest value, and where its tap is asked for, the first that has it; of NaNs the last, as
-    // torch. First along each row of x, then down the columns.
+    static bool are_finite(const T* from, int64_t count) {
+        V sums[2] = {splat<V>(0), splat<V>(0)};  // NaN after infinity or NaN
+        int64_t k = 0;
+        for (; k + 2 * L <= count; k += 2 * L) {
+            for (int n = 0; n < 2; n++) sums[n] = sums[n] + load<V>(from + k + n * L) * splat<V>(0);
+        }
+        T rest = 0;
+        for (; k < count; k++) rest = rest + from[k] * 0;
+        const V sum = sums[0] + sums[1] + rest;
+        return !any_other(sum, sum);
+    }
+    // Of some values the largest, and which has it where that is asked for: the first, of NaNs the last, as torch.
+    template <bool which, bool finite>
     struct Best {
         V value;
-        I tap;
-        template <bool taps>
-        HD void add(V x, I at) {
-            if constexpr (taps) {
-                const I taken = (x > value) | (x != x);
-                value = taken ? x : value;
-                tap = taken ? at : tap;
-            } else {
-                value = larger(x, value);
+        I at;
+        HD void add(V x, int number) {
+            if constexpr (which) {
+                I taken = x > value;
+                if constexpr (!finite) taken = taken | (x != x);
+                at = taken ? splat_int<V>(number) : at;
             }
+            value = finite ? greater(x, value) : larger(x, value);
         }
     };
-    template <bool taps>
+    // The maxima along row h of x and, in along_taps(h), their column taps.
+    template <bool which>
     const T* along(int64_t h) {
         return along_.row(h, [&](T* to) {
             const T* first = x_row(h) + x_zero_ - p_.pw * run_;
             if (h + 1 < p_.H) x_row(h + 1);
-            Int<T>* to_taps = along_taps(h);
-            for (int64_t k = 0; k < maxima_; k += L) {
-                Best best{splat<V>(-INFINITY), load<I>(first_taps_.data() + k)};
-                for (int t = 0; t < kw(); t++) {
-                    best.template add<taps>(load<V>(first + t * p_.dw * run_ + k), splat_int<V>(t));
-                }
-                store(to + k, best.value);
-                if constexpr (taps) store(to_taps + k, best.tap);
-            }
+            finite_ ? find_along<which, true>(first, to, h) : find_along<which, false>(first, to, h);
         });
+    }
+    template <bool which, bool finite>
+    void find_along(const T* first, T* to, int64_t h) {
+        Int<T>* taps = which ? along_taps(h) : nullptr;
+        for (int64_t k = 0; k < maxima_; k += L) {
+            Best<which, finite> best{load<V>(first + k), splat_int<V>(0)};
+            if constexpr (!finite) best = {splat<V>(-INFINITY), load<I>(first_taps_.data() + k)};
+            for (int t = finite ? 1 : 0; t < kw(); t++) best.add(load<V>(first + t * p_.dw * run_ + k), t);
+            store(to + k, best.value);
+            if constexpr (which) store(taps + k, best.at);
+        }
     }
     // Written by `along`.
     Int<T>* along_taps(int64_t h) {
-        return along_taps_.row(h, [](Int<T>*) {});
+        return tap_zero_ + along_taps_.row(h, [](Int<T>*) {});
     }
-    // Row d of the maxima, or of their taps.
-    template <bool taps, class To>
+    // Row d of the maxima, or of the row taps that have them.
+    template <bool which, class To>
     void find(int64_t d, To* to) {
         const Span span = members(d - p_.ph, p_.dh, kh(), p_.H);
-        for (int r = span.begin; r < span.end; r++) {
-            const int64_t h = d - p_.ph + int64_t{r} * p_.dh;
-            rows_[r] = along<taps>(h), row_taps_[r] = along_taps(h);
-        }
-        const int64_t next = d + 1 - p_.ph + int64_t{kh() - 1} * p_.dh;
-        if (next >= 0 && next < p_.H) along<taps>(next);
+        const int64_t first = d - p_.ph, next = first + 1 + int64_t{kh() - 1} * p_.dh;
+        for (int r = span.begin; r < span.end; r++) rows_[r] = along<which>(first + int64_t{r} * p_.dh);
+        if (next >= 0 && next < p_.H) along<which>(next);
+        if (span.begin == span.end) return void(std::fill_n(to, maxima_, To(which ? 0 : -INFINITY)));
+        finite_ ? find_down<which, true>(span, to) : find_down<which, false>(span, to);
+    }
+    template <bool which, bool finite, class To>
+    void find_down(Span span, To* to) const {
+        if (K > 0 && span.end - span.begin == K) span = {0, K};  // known to the compiler
         for (int64_t k = 0; k < maxima_; k += L) {
-            Best best{splat<V>(-INFINITY), splat_int<V>(-1)};
-            for (int r = span.begin; r < span.end; r++) {
-                const Best row{load<V>(rows_[r] + k), load<I>(row_taps_[r] + k) + splat_int<V>(r * kw())};
-                r == span.begin ? void(best = row) : best.template add<taps>(row.value, row.tap);
-            }
-            if constexpr (taps) {
-                store(to + k, best.tap);
+            Best<which, finite> best{load<V>(rows_[span.begin] + k), splat_int<V>(span.begin)};
+            for (int r = span.begin + 1; r < span.end; r++) best.add(load<V>(rows_[r] + k), r);
+            if constexpr (which) {
+                store(to + k, best.at);
             } else {
                 store(to + k, best.value);
             }
         }
     }
-    const Int<T>* taps(int64_t d) {
-        return taps_.row(d, [&](Int<T>* to) {
-            find<true>(d, to + tap_zero_);
-            std::fill_n(to + tap_zero_ + p_.W1 * run_, maxima_ - p_.W1 * run_, -1);
-        });
+    const Int<T>* choices(int64_t d) {
+        return choices_.row(d, [&](Int<T>* to) { find<true>(d, to); });
     }
 
     // The maxima of output row i's filters, filtered down the columns, with what lies past the border.
@@ -267,17 +281,43 @@ class Walk {
             }
         });
     }
+    // By row d of the maxima.
     const T* gradient_row(int64_t d) {
         return gradient_.row(d, [&](T* to) {
-            to += tap_zero_;
-            std::fill_n(to, maxima_, T(0));
+            if (shares_[d].empty()) std::fill_n(to, maxima_, T(0));
             for (const Share& share : shares_[d]) {
                 const T* from = spread(share.output);
+                const bool first = &share == &shares_[d].front();
                 for (int64_t k = 0; k < maxima_; k += L) {
-                    store(to + k, load<V>(to + k) + splat<V>(share.weight) * load<V>(from + k));
+                    const V part = splat<V>(share.weight) * load<V>(from + k);
+                    store(to + k, first ? part : load<V>(to + k) + part);
                 }
             }
         });
+    }
+    // By the maxima along row h of x: what the rows of maxima that chose it send.
+    void take(int64_t h) {
+        bool all = true;
+        for (int r = 0; r < kh(); r++) {
+            const int64_t d = h + p_.ph - int64_t{r} * p_.dh;
+            const bool sends = d >= 0 && d < p_.H1;
+            chosen_[r] = sends ? choices(d) : nullptr, gradients_[r] = sends ? gradient_row(d) : nullptr;
+            all = all && sends;
+        }
+        T* to = taken_.data() + tap_zero_;
+        all ? take<true>(to) : take<false>(to);
+        std::fill(to + p_.W1 * run_, to + maxima_, T(0));
+    }
+    template <bool all>
+    void take(T* to) const {
+        for (int64_t k = 0; k < maxima_; k += L) {
+            V sum = splat<V>(0);
+            for (int r = 0; r < kh(); r++) {
+                if (!all && chosen_[r] == nullptr) continue;
+                sum = sum + (load<I>(chosen_[r] + k) == splat_int<V>(r) ? load<V>(gradients_[r] + k) : splat<V>(0));
+            }
+            store(to + k, sum);
+        }
     }
 
   public:
@@ -290,11 +330,11 @@ class Walk {
           tap_length_(tap_zero_ + std::max(maxima_, whole(p.W * run_) + p.pw * run_) + L),
           x_(2, x_length_, -INFINITY), along_(reach(p) + 1, maxima_, 0), dense_(p.length, maxima_, 0),
           column_blur_(2, blur_length_, 0), stuffed_(2, 2 * blur_zero_ + blurred_ + p.length * run_ + L, 0),
-          spread_(p.length / p.sh + 1, blur_length_, 0), gradient_(reach(p) + 1, tap_length_, 0),
-          along_taps_(reach(p) + 1, maxima_, 0), taps_(reach(p) + 1, tap_length_, -1),
+          spread_(p.length / p.sh + 1, blur_length_, 0), gradient_(reach(p) + 1, maxima_, 0),
+          along_taps_(2 * reach(p) + 2, tap_length_, 0), choices_(reach(p) + 1, maxima_, 0),
           apart_(whole(std::max(p.W, p.ow))), zeros_(maxima_), out_(whole(std::max({p.W, p.ow, L}) * run_) + L),
-          planes_(p.channels_last ? 0 : L * apart_), rows_(p.kh),
-          seen_(p.length), gradients_(p.kh), tap_rows_(p.kh), row_taps_(p.kh) {
+          planes_(p.channels_last ? 0 : L * apart_), taken_(tap_length_), rows_(p.kh), seen_(p.length), gradients_(p.kh),
+          chosen_(p.kh) {
         shares_.resize(p.H1);
         const int reach = (p.ow - 1) * p.sw - p.before + p.length;
         for (int at = -p.before; at < reach; at++) {
@@ -323,7 +363,8 @@ class Walk {
         image_ = unit / each, channel_ = (unit - image_ * each) * run_;
         channels_ = std::min(run_, all - channel_);
         for (Rows<T>* rows : {&x_, &along_, &dense_, &column_blur_, &stuffed_, &spread_, &gradient_}) rows->forget();
-        along_taps_.forget(), taps_.forget();
+        along_taps_.forget(), choices_.forget();
+        finite_ = true;
     }
     void forward(int64_t i) {
         const T* columns = column_blur(i);
@@ -331,26 +372,19 @@ class Walk {
         blur_along(columns);
         write_row(out_.data(), i, p_.oh, p_.ow, p_.y);
     }
-    // Row h of dx: from the maxima that took one of its values.
+    // Row h of dx: from the maxima along it.
     void backward(int64_t h) {
-        const int64_t next = h + 1 + p_.ph;
-        if (next < p_.H1) taps(next), gradient_row(next);
-        for (int r = 0; r < kh(); r++) {
-            const int64_t d = h + p_.ph - int64_t{r} * p_.dh;
-            gradients_[r] = nullptr;
-            if (d < 0 || d >= p_.H1) continue;
-            tap_rows_[r] = taps(d) + tap_zero_ + p_.pw * run_;
-            gradients_[r] = gradient_row(d) + tap_zero_ + p_.pw * run_;
-        }
-        const int64_t step = p_.dw * run_;
+        const int64_t next = h + 1 + p_.ph, shift = p_.pw * run_, step = p_.dw * run_;
+        along<true>(h);
+        if (next < p_.H1) choices(next), gradient_row(next);
+        take(h);
+        const T* taken = taken_.data() + tap_zero_ + shift;
+        const Int<T>* taps = along_taps(h) + shift;
         for (int64_t k = 0; k < p_.W * run_; k += L) {
             V sum = splat<V>(0);
-            for (int r = 0; r < kh(); r++) {
-                if (gradients_[r] == nullptr) continue;
-                for (int t = 0; t < kw(); t++) {
-                    const I tap = load<I>(tap_rows_[r] + k - t * step);
-                    sum = sum + (tap == splat_int<V>(r * kw() + t) ? load<V>(gradients_[r] + k - t * step) : splat<V>(0));
-                }
+            for (int t = 0; t < kw(); t++) {
+                const I tap = load<I>(taps + k - t * step);
+                sum = sum + (tap == splat_int<V>(t) ? load<V>(taken + k - t * step) : splat<V>(0));
             }
             store(out_.data() + k, sum);
         }

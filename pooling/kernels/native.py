@@ -29,6 +29,8 @@ LINEAR = frozenset(NUMBER[n] for n in ("Avg", "Filter", "ScaledSum"))
 RANKED = frozenset(("Median", "RankDraw", "RankMean"))
 MOST_RANKED = 64  # kMostRanked in rank.h
 
+# What is saved for the backward pass: tap numbers, and slopes by the parameter before them (binding.h).
+NOTHING, TAPS, SLOPES = range(3)
 # What the average divides by, and how a filter sees past the border: the enums Divisor and Border.
 MEMBERS, PADDED, FIXED = range(3)
 BORDERS = {name: number for number, name in enumerate(twice.BORDER_NAMES)}
@@ -163,11 +165,15 @@ def pool2d(
     if not (differentiable or taps):
         forward = FORWARD["poolzoo" if plugin is None else plugin.namespace]
         return forward(x, logits, learned, table, seed, number, window, numbers)
-    # Mixed too has all it needs in the tap of its maximum, unless its share is learned.
-    keep = number in INDEXED or (reducer == "Mixed" and not (learned is not None and learned.requires_grad))
+    # Mixed too has all it needs in the tap of its maximum, and in its slopes where its share is learned.
+    saved = TAPS if taps or number in INDEXED else NOTHING
+    if reducer == "Mixed":
+        saved = SLOPES if learned is not None and learned.requires_grad else TAPS
     pool = DIFFERENTIABLE["poolzoo" if plugin is None else plugin.namespace, "pool2d"]
-    y, kept = pool(x, logits, learned, table, seed, number, window, numbers, keep or taps)
-    return (y, kept) if taps else y
+    y, kept = pool(x, logits, learned, table, seed, number, window, numbers, saved)
+    if not taps:
+        return y
+    return y, kept if saved == TAPS else kept.narrow(0, kept.shape[0] - x.shape[0], x.shape[0])
 
 
 def _wide(parameter: Tensor, x: Tensor) -> Tensor:
@@ -235,13 +241,15 @@ def _fake_forward(x, logits, parameter, table, seed, reducer, window, numbers):
 
 def _fake_pool2d(x, logits, parameter, table, seed, reducer, window, numbers, save):
     y = _fake_forward(x, logits, parameter, table, seed, reducer, window, numbers)
-    if not save:
+    if save == NOTHING:
         return y, torch.empty((0, *y.shape[1:]), dtype=torch.uint8, device=x.device)
-    return y, _like(x, y.shape, _is_channels_last(x), torch.int32 if window[0] * window[1] > 255 else torch.uint8)
+    dtype = torch.int32 if window[0] * window[1] > 255 else torch.uint8
+    images = 1 if save == TAPS else 1 + composite.working_dtype(x).itemsize // dtype.itemsize
+    return y, _like(x, (images * y.shape[0], *y.shape[1:]), _is_channels_last(x), dtype)
 
 
 def _fake_backward(
-    gradient, x, logits, parameter, table, taps, H, W, channels_last, reducer, window, numbers, parameter_gradient
+    gradient, x, logits, parameter, table, saved, H, W, channels_last, reducer, window, numbers, parameter_gradient
 ):
     N, C = gradient.shape[:2]
     slopes = {NUMBER["RankMean"]: window[0] * window[1], NUMBER["ScaledSum"]: 2}.get(reducer, 1)
@@ -261,27 +269,27 @@ def _set_up(ctx, inputs, output) -> None:
     ctx.reducer, ctx.window, ctx.numbers = reducer, window, numbers
     ctx.shape, ctx.channels_last = x.shape, _is_channels_last(x)
     ctx.parameter_gradient = any(t is not None and t.requires_grad for t in (parameter, table))
-    if save:
+    if save == TAPS:
         ctx.save_for_backward(None, None, parameter, None, output[1])
     elif reducer in LINEAR and not ctx.parameter_gradient:
         ctx.save_for_backward(None, None, parameter, table, None)
-    else:
-        ctx.save_for_backward(x, logits, parameter, table, None)
+    else:  # x beside slopes: to be read where the gradient is differentiated itself
+        ctx.save_for_backward(x, logits, parameter, table, output[1] if save == SLOPES else None)
 
 
 def _backward(operator, names, ctx, gradient, _):
-    x, logits, parameter, table, taps = ctx.saved_tensors
+    x, logits, parameter, table, saved = ctx.saved_tensors
     nothing = (None,) * 5
     if (torch.is_grad_enabled() and gradient.requires_grad) or (torch.is_grad_enabled() and x is not None):
         name = names[ctx.reducer]
         plugin = PLUGINS[name].composite if name in PLUGINS else None
         found = twice.backward(
-            name, plugin, gradient, x, logits, parameter, table, taps, ctx.shape, ctx.window, ctx.numbers
+            name, plugin, gradient, x, logits, parameter, table, saved, ctx.shape, ctx.window, ctx.numbers
         )
         return (*found, *nothing)
     dx, dlogits, dparameter = operator(
-        gradient, x, logits, parameter, table, taps, ctx.shape[2], ctx.shape[3], ctx.channels_last,
-        ctx.reducer, ctx.window, ctx.numbers, ctx.parameter_gradient,
+        gradient, x if saved is None else None, logits, parameter, table, saved, ctx.shape[2], ctx.shape[3],
+        ctx.channels_last, ctx.reducer, ctx.window, ctx.numbers, ctx.parameter_gradient,
     )  # fmt: skip
     by_parameter = by_table = None
     if not ctx.parameter_gradient:

@@ -108,8 +108,9 @@ struct Root2 {
     HD static V filler() { return splat<V>(0); }
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {
-        V total = x[0] * x[0];
-        for (int k = 1; k < N; k++) total = total + x[k] * x[k];
+        V even = x[0] * x[0], odd = x[1] * x[1];  // two chains, as in `folded`, of fused additions
+        for (int k = 2; k < N; k++) (k % 2 == 0 ? even : odd) = (k % 2 == 0 ? even : odd) + x[k] * x[k];
+        const V total = even + odd;
         if (!need_no_unit(x, total)) return false;
         s = {splat<V>(1), total};
         return true;
@@ -117,9 +118,8 @@ struct Root2 {
     HD V norm(const State& s) const { return root(s.total / count); }
     HD V result(const State& s) const { return norm(s) * unit(s); }
     HD V slope(V x, V, const State& s, int) const {
-        const V each = splat<V>(1) / (norm(s) * count);
-        const V t = x * (splat<V>(1) / unit(s));
-        return t == splat<V>(0) ? splat<V>(0) : t * each;
+        const V square = s.total * count, each = square == splat<V>(0) ? square : splat<V>(1) / root(square);
+        return x * (splat<V>(1) / unit(s)) * each;
     }
 };
 

@@ -53,6 +53,7 @@ template <class T>
 struct Plan {
     using V = typename VectorOf<T>::type;
     static constexpr int L = Lanes<V>::count;
+    static constexpr Dtype kWide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
     static constexpr int64_t kGroup = 64;  // channels of a unit
     static constexpr int64_t kFurther = 1536;  // numbers; timed on a 48 KB cache, for rows from 7 to 28 KB
 
@@ -101,7 +102,7 @@ struct Plan {
     // take as long again to compile.)
     int side() const { return sizeof(T) == 4 && w.kh == w.kw && (w.kh == 2 || w.kh == 3) ? static_cast<int>(w.kh) : 0; }
 
-    bool wide() const { return call.dtype == (sizeof(T) == 8 ? Dtype::Double : Dtype::Float); }
+    bool wide() const { return call.dtype == kWide; }
     T counted_columns(int64_t j) const {
         if (call.divisor == Divisor::Fixed) return static_cast<T>(call.fixed_divisor);
         return static_cast<T>(w.counted_columns(j, call.divisor == Divisor::Padded));

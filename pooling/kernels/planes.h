@@ -67,7 +67,7 @@ class PlaneGroup {
     const int64_t planes_, groups_;              // planes of a group
     const int64_t inputs_, outputs_, slopes_;  // numbers of a plane, of its outputs and of one slope of them
     Call part_;
-    UnsetBuffer<T> x_, logits_, y_, gradient_, dx_, dlogits_, dparameter_, converted_;
+    UnsetBuffer<T> x_, logits_, y_, saved_, gradient_, dx_, dlogits_, dparameter_, converted_;
     UnsetBuffer<uint8_t> taps_;
 
     static int64_t planes(const Window& w) {
@@ -76,14 +76,14 @@ class PlaneGroup {
     }
 
     // A group's part of a tensor, transposed: `at` is where its first plane begins.
-    const T* taken(const void* from, int64_t at, int64_t plane, UnsetBuffer<T>& buffer) {
+    const T* taken(const void* from, int64_t at, int64_t plane, UnsetBuffer<T>& buffer, Dtype dtype) {
         if (from == nullptr) return nullptr;
         buffer.resize(planes_ * plane);
         const T* first = nullptr;
-        if (whole_.dtype == part_.dtype) {
+        if (dtype == part_.dtype) {
             first = static_cast<const T*>(from) + at;
         } else {
-            read(from, at, planes_ * plane, converted(), whole_.dtype);
+            read(from, at, planes_ * plane, converted(), dtype);
             first = converted();
         }
         from_planes<T>(first, planes_, plane, buffer.data());
@@ -120,8 +120,9 @@ class PlaneGroup {
           inputs_(call.window.H * call.window.W), outputs_(call.window.oh * call.window.ow),
           slopes_(call.window.oh * columns_of_slopes(call)), part_(call) {
         part_.window.N = 1, part_.window.C = planes_, part_.window.channels_last = true;
-        part_.dtype = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
+        part_.dtype = Plan<T>::kWide;
         part_.y = room(call.y, planes_ * outputs_, y_);
+        part_.slopes = room(call.slopes, planes_ * outputs_, saved_);
         part_.dx = room(call.dx, planes_ * inputs_, dx_);
         part_.dlogits = room(call.dlogits, planes_ * inputs_, dlogits_);
         part_.dparameter = room(call.dparameter, slopes_by_parameter(call) * planes_ * slopes_, dparameter_);
@@ -136,16 +137,18 @@ class PlaneGroup {
         part_.first_plane = plane;
         if (whole_.parameter_per_channel) part_.parameter = static_cast<const T*>(whole_.parameter) + channel;
         if (whole_.table != nullptr) part_.table = static_cast<const T*>(whole_.table) + channel * whole_.table_step;
-        part_.x = taken(whole_.x, at, inputs_, x_);
-        part_.logits = taken(whole_.logits, at, inputs_, logits_);
-        part_.gradient = taken(whole_.gradient, out_at, outputs_, gradient_);
+        part_.x = taken(whole_.x, at, inputs_, x_, whole_.dtype);
+        part_.logits = taken(whole_.logits, at, inputs_, logits_, whole_.dtype);
+        part_.gradient = taken(whole_.gradient, out_at, outputs_, gradient_, whole_.dtype);
         uint8_t* taps = static_cast<uint8_t*>(whole_.taps);
         const bool backward = whole_.gradient != nullptr;
         if (taps != nullptr && backward) from_planes<T>(taps + out_at, planes_, outputs_, taps_.data());
+        if (backward) taken(whole_.slopes, out_at, outputs_, saved_, part_.dtype);
         pass(part_, [](int64_t count, int64_t, const void* context, void (*body)(const void*, int64_t, int64_t)) {
             body(context, 0, count);
         });
         put(y_.data(), outputs_, own, whole_.y, out_at, whole_.dtype);
+        if (!backward) put(saved_.data(), outputs_, own, whole_.slopes, out_at, part_.dtype);
         put(dx_.data(), inputs_, own, whole_.dx, at, whole_.dtype);
         put(dlogits_.data(), inputs_, own, whole_.dlogits, at, whole_.dtype);
         for (int64_t k = 0; whole_.dparameter != nullptr && k < slopes_by_parameter(whole_); k++) {

@@ -94,8 +94,8 @@ struct Extreme {
     // Leaves NaN and infinity to `add`: then this sum is NaN.
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {
-        V best = x[0], sum = x[0];
-        for (int k = 1; k < N; k++) best = largest ? greater(x[k], best) : lesser(x[k], best), sum = sum + x[k];
+        const V best = folded(x, [](V a, V b) { return largest ? greater(b, a) : lesser(b, a); });
+        const V sum = folded(x, [](V a, V b) { return a + b; });
         const V finite = sum + best * splat<V>(0);
         if (any_other(finite, finite)) return false;
         I tap = splat_int<V>(N - 1);

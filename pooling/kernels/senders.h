@@ -34,19 +34,23 @@ struct Stage {
     int64_t place(int64_t slot, int64_t rows) const { return slot * rows * length + lead; }
 };
 
-// A gradient's row, block by block: in place in NHWC, in NCHW 0 past the last output.
+// A row of gradients or of saved slopes, block by block: in place in NHWC, in NCHW 0 past the last output.
 template <class T>
-class GradientRow {
+class OutputRow {
     using V = typename Plan<T>::V;
     const Plan<T>& plan_;
+    const void* source_;
+    const Dtype dtype_;
     Buffer<T> buffer_;
     const T* at_ = nullptr;
 
   public:
-    explicit GradientRow(const Plan<T>& plan) : plan_(plan), buffer_(plan.in_place ? 0 : plan.out_row) {}
+    OutputRow(const Plan<T>& plan, const void* source, Dtype dtype)
+        : plan_(plan), source_(source), dtype_(dtype), buffer_(plan.in_place || source == nullptr ? 0 : plan.out_row) {}
+    static OutputRow of_gradient(const Plan<T>& plan) { return {plan, plan.call.gradient, plan.call.dtype}; }
     void enter(const Unit& unit, int64_t i) {
-        at_ = plan_.in_place ? static_cast<const T*>(plan_.call.gradient) + plan_.out_at(unit, i)
-                             : output_row(plan_, plan_.call.gradient, unit, i, buffer_.data());
+        at_ = plan_.in_place ? static_cast<const T*>(source_) + plan_.out_at(unit, i)
+                             : output_row(plan_, source_, unit, i, buffer_.data(), dtype_);
     }
     V block(const Block& b) const {
         const V g = load<V>(at_ + (plan_.in_place ? b.column * plan_.w.C + b.channel : b.out));
@@ -67,7 +71,7 @@ class FromGradients {
 
   private:
     RowRing<T> no_values_;
-    GradientRow<T> gradient_;
+    OutputRow<T> gradient_;
     Buffer<T> buffer_;
     const T* base_;
 
@@ -95,7 +99,8 @@ class FromGradients {
     static constexpr int targets = 1;
     static constexpr bool tiles = true, overlaps = true, gathers = true;
     FromGradients(const Plan<T>& plan, int64_t slots, bool made)
-        : plan_(plan), stage_(plan, slots), staged_(made || !plan.in_place), no_values_(plan, nullptr), gradient_(plan),
+        : plan_(plan), stage_(plan, slots), staged_(made || !plan.in_place), no_values_(plan, nullptr),
+          gradient_(OutputRow<T>::of_gradient(plan)),
           buffer_(staged_ ? slots * stage_.length : 0),
           base_(staged_ ? buffer_.data() : static_cast<const T*>(plan.call.gradient)), row_(plan, no_values_, no_values_) {}
     int64_t step() const { return 0; }
@@ -166,6 +171,19 @@ class Taken : public FromGradients<R, T> {
     Buffer<T> all_;
     Buffer<Tap> taps_;
     const Tap *tap_base_, *row_taps_ = nullptr;
+    OutputRow<T> slope_;  // by the parameter, as saved
+    SlopeSums<T> slopes_;
+
+    // Where this thread is to write them: the sums of output row i, which the base has entered.
+    void write_slopes(const Unit& unit, int64_t i) {
+        if (!slopes_.owns(i)) return;
+        slope_.enter(unit, i);
+        slopes_.clear();
+        for (const Block& b : plan_.blocks) {
+            slopes_.add(b, [&](int) __attribute__((always_inline)) { return Base::gradient(b) * slope_.block(b); });
+        }
+        slopes_.write(unit, i);
+    }
 
   public:
     using Sender = Taken;
@@ -173,7 +191,12 @@ class Taken : public FromGradients<R, T> {
     Taken(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots, made), all_(to_all ? slots * stage_.length : 0),
           taps_(plan.in_place ? 0 : slots * stage_.length),
-          tap_base_(plan.in_place ? static_cast<const Tap*>(plan.call.taps) : taps_.data()) {}
+          tap_base_(plan.in_place ? static_cast<const Tap*>(plan.call.taps) : taps_.data()),
+          slope_(plan, plan.call.slopes, Plan<T>::kWide), slopes_(plan) {}
+    void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
+        Base::enter_unit(unit, begin, end);
+        if constexpr (to_all) slopes_.enter_unit(begin, end, [&](int64_t i) { send_square(unit, i); });
+    }
     Sent sent(const Unit& unit, int64_t i, int64_t slot) const {
         return {this->from(unit, i, slot), plan_.in_place ? plan_.out_at(unit, i) : stage_.place(slot, 1), 0};
     }
@@ -196,10 +219,12 @@ class Taken : public FromGradients<R, T> {
             }
             return g;
         });
+        if constexpr (to_all) write_slopes(unit, i);
     }
     void send_square(const Unit& unit, int64_t i) {
         Base::send_square(unit, i);
         row_taps_ = static_cast<const Tap*>(plan_.call.taps) + plan_.out_at(unit, i);
+        if constexpr (to_all) write_slopes(unit, i);
     }
     template <int target, int taps>
     HD void square(const Block& b, V (&parts)[taps]) const {
@@ -276,27 +301,20 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     const Call& call_;
     RowRing<T> x_, logits_;
     Row row_;
-    GradientRow<T> gradient_;
+    OutputRow<T> gradient_;
     SlopeSums<T> slopes_;
-    int64_t begin_ = 0, end_ = 0;
 
   public:
     static constexpr bool made = true, tiles = K == 2, overlaps = K == 3, gathers = K != 2;
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
-          row_(plan, x_, logits_), gradient_(plan), slopes_(plan) {}
-    // [begin, end): the rows of the unit's dx that this thread makes. The maker of the first row that an output row looks
-    // at writes its dparameter.
+          row_(plan, x_, logits_), gradient_(OutputRow<T>::of_gradient(plan)), slopes_(plan) {}
     void enter_unit(const Unit& unit, int64_t begin, int64_t end) override {
         row_.enter_unit(unit);
-        begin_ = begin, end_ = end;
-        for (int64_t i = 0; slopes_.count > 0 && begin == 0 && i < plan_.w.oh; i++) {
-            if (plan_.spans[i].begin == plan_.spans[i].end) send(unit, i, 0), slopes_.write(unit, i);
-        }
+        slopes_.enter_unit(begin, end, [&](int64_t i) { send(unit, i, 0); });
     }
     void send(const Unit& unit, int64_t i, int64_t slot) override {
-        const Window& w = plan_.w;
-        const int64_t at = stage_.place(slot, w.taps()), step = stage_.length;
+        const int64_t at = stage_.place(slot, plan_.w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
         slopes_.clear();
@@ -308,8 +326,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
                 if constexpr (targets == 2) store(first_logit + tap * step, logit_part);
             });
         });
-        const int64_t owner = w.row_start(i) + row_.span.begin * w.dh;
-        if (slopes_.count > 0 && owner >= begin_ && owner < end_ && row_.row_members > 0) slopes_.write(unit, i);
+        if (slopes_.owns(i)) slopes_.write(unit, i);
     }
 
     // dx by rows [begin, end) of a unit's tiles, whose parts need not leave the registers.

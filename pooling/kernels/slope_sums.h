@@ -18,6 +18,7 @@ class SlopeSums {
     Buffer<int64_t> apart_;    // NCHW: outputs whose column is not the last one
     Buffer<Int<T>> together_;  // NCHW: for each block, the lanes of the others
     Buffer<T> sums_, slopes_;
+    int64_t begin_ = 0, end_ = 0;
 
   public:
     const int count;  // slopes of each output
@@ -41,6 +42,20 @@ class SlopeSums {
             }
         }
     }
+    // A thread makes rows [begin, end) of a unit's dx. The maker of the first row that an output row looks at writes the
+    // output row's slopes; send(i) for those that look at none, which it would otherwise not come to.
+    template <class Send>
+    void enter_unit(int64_t begin, int64_t end, Send send) {
+        begin_ = begin, end_ = end;
+        for (int64_t i = 0; count > 0 && begin == 0 && i < plan_.w.oh; i++) {
+            if (plan_.spans[i].begin == plan_.spans[i].end) send(i);
+        }
+    }
+    bool owns(int64_t i) const {
+        const Span span = plan_.spans[i];
+        const int64_t first = span.begin == span.end ? 0 : plan_.w.row_start(i) + span.begin * plan_.w.dh;
+        return count > 0 && first >= begin_ && first < end_;
+    }
     void clear() { std::fill(sums_.begin(), sums_.end(), T(0)); }
 
     // slope_of(k): the block's slopes number k.
@@ -62,7 +77,6 @@ class SlopeSums {
 
     // The row of dparameter that output row i of the unit has.
     void write(const Unit& unit, int64_t i) const {
-        const Dtype wide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
         const Window& w = plan_.w;
         for (int k = 0; k < count; k++) {
             const T* sums = sums_.data() + k * length_;
@@ -70,7 +84,7 @@ class SlopeSums {
             if (w.channels_last) {
                 const int64_t at = (unit.image * w.oh + i) * columns_ * w.C + unit.channel;
                 for (int64_t m = 0; m < columns_; m++) {
-                    poolzoo::write(sums + m * plan_.pixel, unit.channels, target, at + m * w.C, wide);
+                    poolzoo::write(sums + m * plan_.pixel, unit.channels, target, at + m * w.C, Plan<T>::kWide);
                 }
             } else {
                 T* to = target + (unit.index * w.oh + i) * columns_;

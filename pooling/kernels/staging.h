@@ -131,16 +131,16 @@ void finish_row(const Plan<T>& plan, void* dx, const Unit& unit, int64_t h, cons
 
 // Row i of an output-sized tensor into a buffer, or a pointer to it.
 template <class T>
-const T* output_row(const Plan<T>& plan, const void* y, const Unit& unit, int64_t i, T* buffer) {
+const T* output_row(const Plan<T>& plan, const void* y, const Unit& unit, int64_t i, T* buffer, Dtype dtype) {
     const Window& w = plan.w;
     const int64_t at = plan.out_at(unit, i);
-    if (plan.out_in_place) return static_cast<const T*>(y) + at;
+    if (plan.whole_rows && dtype == Plan<T>::kWide) return static_cast<const T*>(y) + at;
     if (w.channels_last) {
         for (int64_t j = 0; j < w.ow; j++) {
-            read(y, at + j * w.C, unit.channels, buffer + j * plan.pixel, plan.call.dtype);
+            read(y, at + j * w.C, unit.channels, buffer + j * plan.pixel, dtype);
         }
     } else {
-        read(y, at, w.ow, buffer, plan.call.dtype);
+        read(y, at, w.ow, buffer, dtype);
     }
     return buffer;
 }

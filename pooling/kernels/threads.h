@@ -150,7 +150,7 @@ struct View {
     using State = typename Reduce::State;
     static constexpr Traits traits = Reduce::traits;
     // Backward: a window's state is found once and kept for the inputs that gather from it, unless it is large.
-    static constexpr bool by_value = !traits.linear && (!traits.indexed || traits.learned);
+    static constexpr bool by_value = !traits.linear && !traits.indexed;
     static constexpr bool keeps_states = by_value && sizeof(State) <= 64;
 
     const Frame& f;
@@ -223,6 +223,10 @@ struct Forward {
         narrow(reducer.result(s), static_cast<S*>(f.call.y)[index]);
         if constexpr (View<R, S>::traits.indexed) {
             if (f.call.taps == nullptr) return;
+            if constexpr (View<R, S>::traits.learned) {
+                Wide<S>* slopes = static_cast<Wide<S>*>(f.call.slopes);
+                if (slopes != nullptr) slopes[index] = parameter_slope(reducer, s, 0);
+            }
             if (f.call.wide_taps) {
                 static_cast<int32_t*>(f.call.taps)[index] = static_cast<int32_t>(reducer.tap(s));
             } else {
@@ -237,21 +241,24 @@ template <template <class> class R, class S>
 struct Windows {
     HD static void run(const Frame& f, int64_t index) {
         using View = View<R, S>;
-        const View view(f, f.output.place(index));
-        const R<Wide<S>> reducer(view.given);
-        if (View::traits.indexed && f.call.taps != nullptr) return;
-        constexpr int passes = View::traits.backward_passes, learned = View::traits.learned_passes;
-        auto s = view.template reduce<passes>(reducer);
-        if constexpr (learned > passes) {
-            if (f.call.dparameter != nullptr) s = view.template reduce<learned>(reducer);
-        }
-        if constexpr (View::keeps_states) static_cast<typename View::State*>(f.states)[index] = s;
-        if constexpr (View::traits.learned) {
-            if (f.call.dparameter == nullptr) return;
-            const Wide<S> gradient = widened(static_cast<const S*>(f.call.gradient)[index]);
-            Wide<S>* slopes = static_cast<Wide<S>*>(f.call.dparameter) + index;
-            for (int k = 0; k < slopes_by_parameter(f.call); k++) {
-                slopes[k * f.output.count] = gradient * parameter_slope(reducer, s, k);
+        using T = Wide<S>;
+        const T gradient = widened(static_cast<const S*>(f.call.gradient)[index]);
+        T* slopes = static_cast<T*>(f.call.dparameter);
+        if constexpr (View::traits.indexed) {
+            slopes[index] = gradient * static_cast<const T*>(f.call.slopes)[index];
+        } else {
+            const View view(f, f.output.place(index));
+            const R<T> reducer(view.given);
+            constexpr int passes = View::traits.backward_passes, learned = View::traits.learned_passes;
+            auto s = view.template reduce<passes>(reducer);
+            if constexpr (learned > passes) {
+                if (slopes != nullptr) s = view.template reduce<learned>(reducer);
+            }
+            if constexpr (View::keeps_states) static_cast<typename View::State*>(f.states)[index] = s;
+            if constexpr (View::traits.learned) {
+                for (int k = 0; slopes != nullptr && k < slopes_by_parameter(f.call); k++) {
+                    slopes[index + k * f.output.count] = gradient * parameter_slope(reducer, s, k);
+                }
             }
         }
     }
@@ -266,25 +273,24 @@ struct Backward {
         const Layout::Place p = f.input.place(index);
         const int64_t plane = f.output.plane(p.n, p.c);
         T value = 0, logit = 0, by_value = 0, by_logit = 0;
-        const bool saved = View::traits.indexed && call.taps != nullptr;
-        if constexpr (View::by_value) value = saved ? T(0) : widened(static_cast<const S*>(call.x)[index]);
+        if constexpr (View::by_value) value = widened(static_cast<const S*>(call.x)[index]);
         if constexpr (View::traits.inputs == 2) logit = widened(static_cast<const S*>(call.logits)[index]);
         f.rows.windows_that_see(p.h, [&](int i, int r) {
             f.columns.windows_that_see(p.w, [&](int j, int t) {
                 const int64_t at = f.output.at(plane, i, j);
                 const T gradient = widened(static_cast<const S*>(call.gradient)[at]);
                 const int tap = r * f.columns.taps + t;
-                if (saved) {
+                if constexpr (View::traits.indexed) {
                     const int taken = call.wide_taps ? static_cast<const int32_t*>(call.taps)[at]
                                                      : static_cast<const uint8_t*>(call.taps)[at];
-                    if constexpr (View::traits.indexed && View::traits.learned) {
+                    if constexpr (View::traits.learned) {
                         const View view(f, {p.n, p.c, i, j});
                         const R<T> reducer(view.given);
                         by_value = by_value + reducer.to_all(gradient) + (taken == tap ? reducer.to_taken(gradient) : T(0));
                     } else {
                         by_value = by_value + (taken == tap ? gradient : T(0));
                     }
-                } else if constexpr (View::traits.linear || View::by_value) {
+                } else {
                     const View view(f, {p.n, p.c, i, j});
                     const R<T> reducer(view.given);
                     if constexpr (View::traits.linear) {
@@ -315,6 +321,7 @@ struct Kernel {
     Launch forward, windows, backward;
     int64_t state_size;  // 0: keeps none
     bool learned;        // has a gradient by its parameter or table
+    bool indexed;        // goes back by what forward saved, without x
 };
 
 // The instances are compiled in parts, of which each has the reducers whose number leaves `group`.

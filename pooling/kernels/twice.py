@@ -30,9 +30,9 @@ def backward(
     Args:
         plugin: the definition in plain PyTorch of a reducer that is not one of ours.
     """
-    if taps is not None and reducer != "Mixed":
+    if x is None and taps is not None and reducer != "Mixed":
         return _scatter(gradient, taps, shape, window), None, None, None
-    if taps is not None:
+    if x is None and taps is not None:
         share: Any = numbers[2] if parameter is None else parameter
         zeros = gradient.new_zeros(tuple(shape)).requires_grad_()
         mean = composite.avg_pool2d(zeros, _window(window, shape), False, None)

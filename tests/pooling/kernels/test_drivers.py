@@ -14,7 +14,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pooling import ranks
+from pooling import composite, ranks
 from pooling.geometry import Window
 from pooling.kernels import native, toolchain, twice
 from tests.pooling.kernels.operators import logits_of, seed
@@ -63,13 +63,26 @@ def close(found, dtype, scale=1.0):
     torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
+def in_memory(x):
+    """A tensor's numbers in the order in which they lie there, whichever memory format it has."""
+    return x.as_strided((x.numel(),), (1,))
+
+
 def compare(driver, data, reducer, x, window):
     x, logits, parameter, table, seed_, number, numbers, more = arguments(data, reducer, x, window)
     indexed, linear = number in native.INDEXED, number in native.LINEAR
-    given_ = (x, logits, parameter, table, seed_, number, numbers, more, indexed)
-    (y, taps), (other, other_taps) = both(driver, "pool2d", *given_)
+    learned = reducer in {*PARAMETERS, "RankMean"} - {"Soft"} and data.draw(st.booleans(), label="learned")
+    save = native.TAPS if indexed or reducer == "Mixed" else native.NOTHING
+    save = native.SLOPES if reducer == "Mixed" and learned else save
+    (y, taps), (other, other_taps) = both(
+        driver, "pool2d", x, logits, parameter, table, seed_, number, numbers, more, save
+    )
     assert other.stride() == y.stride()
-    assert torch.equal(taps, other_taps)
+    N = len(x)
+    assert torch.equal(taps[len(taps) - N :], other_taps[len(taps) - N :])
+    if save == native.SLOPES:
+        slopes = (in_memory(t)[: -y.numel()].view(composite.working_dtype(x)) for t in (taps, other_taps))
+        close(slopes, x.dtype)
     if indexed:
         index, other_index = both(driver, "flat_index", taps, numbers, *x.shape[2:])
         if reducer == "Max":
@@ -82,9 +95,8 @@ def compare(driver, data, reducer, x, window):
     else:
         close((y, other), x.dtype)
     gradient = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).to(x.dtype).view(y.shape)
-    learned = reducer in {*PARAMETERS, "RankMean"} - {"Soft"} and data.draw(st.booleans(), label="learned")
-    kept = (None, None, None, None, taps) if indexed else (None, None, parameter, table, None)
-    kept = kept if indexed or (linear and not learned) else (x, logits, parameter, table, None)
+    kept = (None, None, parameter, None if save else table, taps if save else None)
+    kept = kept if save or (linear and not learned) else (x, logits, parameter, table, None)
     channels_last = native._is_channels_last(x)
     found = both(
         driver, "pool2d_backward", gradient, *kept, *x.shape[2:], channels_last, number, numbers, more, learned

@@ -128,8 +128,9 @@ def test_opcheck(reducer, layout):
     constant = {"Soft": {"parameter"}, "ScaledSum": set()}.get(reducer, {"table"})
     wide = {k: t if t is None or k in constant else t.requires_grad_() for k, t in wide.items()}
     window = native.window_numbers(pooling.Window((3, 2), (2, 1), (1, 1)), (3, 7))
-    number, keep = native.NUMBER[reducer], native.NUMBER[reducer] in native.INDEXED
-    arguments = (x, *wide.values(), call.get("seed"), number, window, [1.0, 0.01, 0.0], keep)
+    number = native.NUMBER[reducer]
+    save = native.SLOPES if reducer == "Mixed" else native.TAPS if number in native.INDEXED else native.NOTHING
+    arguments = (x, *wide.values(), call.get("seed"), number, window, [1.0, 0.01, 0.0], save)
     torch.library.opcheck(torch.ops.poolzoo.pool2d.default, arguments)
 
 

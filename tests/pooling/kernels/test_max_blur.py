@@ -143,3 +143,13 @@ def test_opcheck(layout):
     y = torch.ops.poolzoo.max_blur(x, row, numbers)
     torch.library.opcheck(torch.ops.poolzoo.max_blur.default, (x.requires_grad_(), row, numbers))
     torch.library.opcheck(torch.ops.poolzoo.max_blur_backward.default, (y, x.detach(), row, numbers))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_maximum_of_no_member_is_minus_infinity_and_has_no_gradient(layout):
+    """Sites refuse such windows; the operator is not told by them alone."""
+    x, row = torch.randn(2, 32, 2, 2).contiguous(memory_format=layout), torch.ones(1)
+    numbers = [2, 2, 1, 1, 3, 3, 1, 1, 1, 1, 0, 1, 1, native.BORDERS["edge"]]  # one position, all around x
+    y = torch.ops.poolzoo.max_blur(x, row, numbers)
+    assert torch.all(y == -torch.inf)
+    assert not torch.ops.poolzoo.max_blur_backward(torch.ones_like(y), x, row, numbers).any()
