@@ -186,7 +186,8 @@ class Walk {
         Int<T>* taps = which ? along_taps(h) : nullptr;
         for (int64_t k = 0; k < maxima_; k += L) {
             Best<which, finite> best{load<V>(first + k), splat_int<V>(0)};
-            if constexpr (!finite) best = {splat<V>(-INFINITY), load<I>(first_taps_.data() + k)};
+            if constexpr (!finite) best.value = splat<V>(-INFINITY);
+            if constexpr (!finite && which) best.at = load<I>(first_taps_.data() + k);
             for (int t = finite ? 1 : 0; t < kw(); t++) best.add(load<V>(first + t * p_.dw * run_ + k), t);
             store(to + k, best.value);
             if constexpr (which) store(taps + k, best.at);
@@ -328,18 +329,20 @@ class Walk {
           maxima_(whole(p.W1 * run_)), blurred_(whole((int64_t{p.ow - 1} * p.sw + p.length) * run_)),
           blur_length_(blur_zero_ + std::max(maxima_, blurred_) + 2 * L * p.sw),
           tap_length_(tap_zero_ + std::max(maxima_, whole(p.W * run_) + p.pw * run_) + L),
-          x_(2, x_length_, -INFINITY), along_(reach(p) + 1, maxima_, 0), dense_(p.length, maxima_, 0),
-          column_blur_(2, blur_length_, 0), stuffed_(2, 2 * blur_zero_ + blurred_ + p.length * run_ + L, 0),
-          spread_(p.length / p.sh + 1, blur_length_, 0), gradient_(reach(p) + 1, maxima_, 0),
-          along_taps_(2 * reach(p) + 2, tap_length_, 0), choices_(reach(p) + 1, maxima_, 0),
-          apart_(whole(std::max(p.W, p.ow))), zeros_(maxima_), out_(whole(std::max({p.W, p.ow, L}) * run_) + L),
-          planes_(p.channels_last ? 0 : L * apart_), taken_(tap_length_), rows_(p.kh), seen_(p.length), gradients_(p.kh),
-          chosen_(p.kh) {
-        shares_.resize(p.H1);
+          x_(2, x_length_, -INFINITY), along_(reach(p) + 1, maxima_, 0), dense_(p.length, forth(p) * maxima_, 0),
+          column_blur_(2, forth(p) * blur_length_, 0),
+          stuffed_(2, back(p) * (2 * blur_zero_ + blurred_ + p.length * run_ + L), 0),
+          spread_(p.length / p.sh + 1, back(p) * blur_length_, 0), gradient_(reach(p) + 1, back(p) * maxima_, 0),
+          along_taps_(2 * reach(p) + 2, back(p) * tap_length_, 0), choices_(reach(p) + 1, back(p) * maxima_, 0),
+          apart_(whole(std::max(p.W, p.ow))), zeros_(forth(p) * maxima_),
+          out_(whole(std::max({p.W, p.ow, L}) * run_) + L), planes_(p.channels_last ? 0 : L * apart_),
+          taken_(back(p) * tap_length_), rows_(p.kh), seen_(p.length), gradients_(p.kh), chosen_(p.kh) {
         const int reach = (p.ow - 1) * p.sw - p.before + p.length;
         for (int at = -p.before; at < reach; at++) {
             if (at < 0 || at >= p.W1) beyond_.push_back({at, stands_for(at, p.W1)});
         }
+        if (!back(p)) return;
+        shares_.resize(p.H1);
         for (int i = 0; i < p.oh; i++) {
             for (int u = 0; u < p.length; u++) {
                 const int d = stands_for(i * p.sh - p.before + u, p.H1);
@@ -352,6 +355,9 @@ class Walk {
     int stands_for(int at, int length) const {
         return at >= 0 && at < length ? at : p_.border == Border::Skip ? -1 : continued(at, length, p_.border);
     }
+    // Whether a pass needs what one of them does.
+    static bool back(const MaxBlur& p) { return p.gradient != nullptr; }
+    static bool forth(const MaxBlur& p) { return !back(p); }
     static int64_t reach(const MaxBlur& p) { return int64_t{p.kh - 1} * p.dh + 1; }
     static int64_t group(const MaxBlur& p) { return !p.channels_last ? L : p.C <= 2 * kGroup ? p.C : kGroup; }
     static int64_t units(const MaxBlur& p) {
