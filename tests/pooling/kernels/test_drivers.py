@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pooling import composite, ranks
 from pooling.geometry import Window
-from pooling.kernels import native, toolchain, twice
+from pooling.kernels import gradients, native, toolchain, twice
 from tests.pooling.kernels.operators import logits_of, seed
 from tests.pooling.kernels.test_fuzz import DTYPES, EXAMPLES, FUZZ, inputs, windows
 
@@ -70,7 +70,7 @@ def in_memory(x):
 
 def compare(driver, data, reducer, x, window):
     x, logits, parameter, table, seed_, number, numbers, more = arguments(data, reducer, x, window)
-    indexed, linear = number in native.INDEXED, number in native.LINEAR
+    indexed, linear = number in native.INDEXED, number in gradients.LINEAR
     learned = reducer in {*PARAMETERS, "RankMean"} - {"Soft"} and data.draw(st.booleans(), label="learned")
     save = native.TAPS if indexed or reducer == "Mixed" else native.NOTHING
     save = native.SLOPES if reducer == "Mixed" and learned else save
@@ -97,7 +97,7 @@ def compare(driver, data, reducer, x, window):
     gradient = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).to(x.dtype).view(y.shape)
     kept = (None, None, parameter, None if save else table, taps if save else None)
     kept = kept if save or (linear and not learned) else (x, logits, parameter, table, None)
-    channels_last = native._is_channels_last(x)
+    channels_last = gradients._is_channels_last(x)
     found = both(
         driver, "pool2d_backward", gradient, *kept, *x.shape[2:], channels_last, number, numbers, more, learned
     )
@@ -109,7 +109,7 @@ def compare(driver, data, reducer, x, window):
         assert slopes.numel() == others.numel() == 0
     elif reducer == "RankMean":
         shared = table[0].double() if len(table) == 1 else table.double()
-        slopes, others = (native._by_table(s.double(), shared, x.shape, numbers) for s in (slopes, others))
+        slopes, others = (gradients._by_table(s.double(), shared, x.shape, numbers) for s in (slopes, others))
         close((slopes, others), x.dtype, scale=y.numel())
     else:  # the CPU driver adds up rows, of up to 40 slopes
         close((slopes, others.sum(dim=3, keepdim=True)), x.dtype, scale=40 * members)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import pooling
 from pooling import composite, functional, reference
-from pooling.kernels import native
+from pooling.kernels import gradients, native
 from tests.pooling.kernels.test_fuzz import DTYPES, EXAMPLES, FUZZ, inputs
 
 SOME = settings(FUZZ, max_examples=max(50, EXAMPLES // 4))
@@ -43,6 +43,11 @@ def test_the_choice_and_the_component_are_those_of_the_definition(data):
     assert y.is_contiguous(memory_format=functional.memory_format(x))
 
 
+def norms_of(x, stride, far_mode, norm):
+    """(N, S) float64: each component's norm, its p-th power for finite p."""
+    return torch.ops.poolzoo.polyphase_norms(x, stride, native.BORDERS[far_mode], native.ORDERS[norm])
+
+
 @SOME
 @given(data=st.data())
 def test_norms_are_those_of_the_components(data):
@@ -51,7 +56,7 @@ def test_norms_are_those_of_the_components(data):
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     components = composite.polyphase(wide, stride, far_mode)
     for norm in native.ORDERS:
-        found = native.polyphase_norms(x, stride, far_mode, norm)
+        found = norms_of(x, stride, far_mode, norm)
         expected = composite.polyphase_norms(components, norm).double()
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0, equal_nan=True)
 
@@ -96,7 +101,7 @@ def test_the_drivers_agree(driver, data):
             ):
                 assert torch.equal(found.nan_to_num(), other.nan_to_num())
     y = same("polyphase_gather", x, phase, stride, border)
-    same("polyphase_scatter", y, phase, *x.shape[2:], native._is_channels_last(x), stride, border)
+    same("polyphase_scatter", y, phase, *x.shape[2:], gradients._is_channels_last(x), stride, border)
 
 
 @SOME
@@ -104,7 +109,7 @@ def test_the_drivers_agree(driver, data):
 def test_the_norms_are_the_same_bits_in_both_memory_formats(data):
     x = data.draw(inputs(data.draw(st.sampled_from(DTYPES)), ["normal", "inf"]))
     stride, far_mode = data.draw(STRIDES), data.draw(st.sampled_from(FAR_MODES))
-    norms = [native.polyphase_norms(x.contiguous(memory_format=layout), stride, far_mode, 2.0) for layout in LAYOUTS]
+    norms = [norms_of(x.contiguous(memory_format=layout), stride, far_mode, 2.0) for layout in LAYOUTS]
     assert torch.equal(*norms)
 
 
@@ -115,7 +120,7 @@ def test_the_norms_are_the_same_bits_with_any_number_of_threads(layout):
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            found.append(native.polyphase_norms(x, (2, 3), "edge", 2.0))
+            found.append(norms_of(x, (2, 3), "edge", 2.0))
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1])
