@@ -106,7 +106,7 @@ def _backward(operator, names, composites, ctx, gradient, _):
 def _added_up(slopes: Tensor, parameter: Tensor) -> Tensor:
     """Slopes (N, C, H', columns), of outputs or sums of a row's -> the gradient by a parameter."""
     total = slopes.sum() if parameter.numel() == 1 else slopes.sum(dim=(0, 2, 3))
-    return total.view(parameter.shape)
+    return total if total.dim() == parameter.dim() else total.view(parameter.shape)
 
 
 def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:

@@ -178,11 +178,9 @@ class Taken : public FromGradients<R, T> {
     void write_slopes(const Unit& unit, int64_t i) {
         if (!slopes_.owns(i)) return;
         slope_.enter(unit, i);
-        slopes_.clear();
-        for (const Block& b : plan_.blocks) {
-            slopes_.add(b, [&](int) __attribute__((always_inline)) { return Base::gradient(b) * slope_.block(b); });
-        }
-        slopes_.write(unit, i);
+        slopes_.write_row(unit, i, [&](const Block& b) __attribute__((always_inline)) {
+            return Base::gradient(b) * slope_.block(b);
+        });
     }
 
   public:

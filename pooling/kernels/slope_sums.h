@@ -75,6 +75,23 @@ class SlopeSums {
         }
     }
 
+    // All of a row at once, where an output has one slope: slope_of(block).
+    template <class SlopeOf>
+    void write_row(const Unit& unit, int64_t i, SlopeOf slope_of) {
+        if (plan_.w.channels_last || columns_ > 1) {
+            clear();
+            for (const Block& b : plan_.blocks) add(b, [&](int) __attribute__((always_inline)) { return slope_of(b); });
+            return write(unit, i);
+        }
+        V sum = splat<V>(0);
+        const Int<T>* together = together_.data();
+        for (const Block& b : plan_.blocks) {
+            sum = sum + (load<Int<V>>(together) ? slope_of(b) : splat<V>(0));
+            together += L;
+        }
+        static_cast<T*>(plan_.call.dparameter)[unit.index * plan_.w.oh + i] = total(sum);
+    }
+
     // The row of dparameter that output row i of the unit has.
     void write(const Unit& unit, int64_t i) const {
         const Window& w = plan_.w;
