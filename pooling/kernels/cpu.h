@@ -40,8 +40,10 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
             if constexpr (Row::traits.indexed) {
                 if (!save) return;
                 if constexpr (Row::traits.learned) {
-                    T* row_slopes = whole_rows ? all_slopes + first : slopes.data();
-                    if (all_slopes != nullptr) store(row_slopes + b.out, parameter_slope(reducer, state, 0));
+                    if (all_slopes != nullptr) {
+                        T* row_slopes = whole_rows ? all_slopes + first : slopes.data();
+                        store(row_slopes + b.out, parameter_slope(reducer, state, 0));
+                    }
                 }
                 const Int<V> tap = reducer.tap(state);
                 if (!whole_rows) {
