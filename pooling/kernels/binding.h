@@ -15,8 +15,8 @@
 // pool2d is what autograd knows (Python registers its backward): y and what is saved. pool2d_forward is y alone, for
 // callers that need no gradient.
 //
-// save: 0, an empty tensor; 1, each output's tap number; 2, the bytes of each output's slope by the parameter, then those:
-// images more than N, so that it is one tensor, whose making is a good part of a small call.
+// save: 0, an empty tensor; 1 (kTaps), each output's tap number; 2 (kSlopes), the bytes of each output's slope by the
+// parameter, then those: images more than N, so that it is one tensor, whose making is a good part of a small call.
 #define POOLZOO_GIVEN                                                                                                 \
     "(Tensor x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? seed, int reducer, int[] window, "          \
     "float[] numbers"
@@ -140,6 +140,8 @@ inline void give(Call& call, const MaybeTensor& parameter, const MaybeTensor& ta
     }
 }
 
+constexpr int64_t kTaps = 1, kSlopes = 2;
+
 // Where call.taps and, if there are, call.slopes lie in what pool2d saves; slopes: how many images more it has for them.
 inline int64_t images_of_slopes(const Call& call) {
     return (call.dtype == Dtype::Double ? 8 : 4) / (call.wide_taps ? 4 : 1);
@@ -179,9 +181,9 @@ inline std::pair<Tensor, MaybeTensor> reduced(Run run, const Tensor& input, cons
     }
     const Tensor y = empty_as(x, w.N, w.C, w.oh, w.ow, channels_last, x.scalar_type());
     call.y = y.mutable_data_ptr();
-    if (save > 0) {
+    if (save == kTaps || save == kSlopes) {
         const ScalarType type = call.wide_taps ? ScalarType::Int : ScalarType::Byte;
-        const int64_t images = save == 1 ? 1 : 1 + images_of_slopes(call);
+        const int64_t images = save == kTaps ? 1 : 1 + images_of_slopes(call);
         saved = empty_as(x, images * w.N, w.C, w.oh, w.ow, channels_last, type);
         find_saved(call, *saved, saved->mutable_data_ptr());
     }

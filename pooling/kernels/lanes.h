@@ -342,12 +342,16 @@ HD V turned_by(V x, V by) {
     return same_bits<V>(same_bits<Int<V>>(x) ^ (same_bits<Int<V>>(by) & sign_bit<V>()));
 }
 
-// x[0] and the others by `with`: two chains of it, which do not wait for one another.
+// of(x[0]), of(x[1]), ... by `with`: two chains of it, which do not wait for one another.
+template <int N, class V, class With, class Of>
+HD V folded(const V (&x)[N], With with, Of of) {
+    V even = of(x[0]), odd = of(x[1]);
+    for (int k = 2; k < N; k++) k % 2 == 0 ? even = with(even, of(x[k])) : odd = with(odd, of(x[k]));
+    return with(even, odd);
+}
 template <int N, class V, class With>
 HD V folded(const V (&x)[N], With with) {
-    V even = x[0], odd = x[1];
-    for (int k = 2; k < N; k++) k % 2 == 0 ? even = with(even, x[k]) : odd = with(odd, x[k]);
-    return with(even, odd);
+    return folded(x, with, [](V v) { return v; });
 }
 
 // The larger one; NaN if either is (x, then best).

@@ -1,43 +1,13 @@
 // The fused max and blur: declaration and CPU driver.
 //
-// Rows are made when they are asked for and kept while they may be asked for again: of the input, of maxima, of taps. A
-// row is a stack of W pixels of `run` numbers, so that a tap is the same row some numbers on: a group of channels in NHWC,
-// in NCHW as many planes as a vector has lanes, transposed as they are read. Rows have room on both sides for what lies
-// past the border, and are computed in whole vectors.
+// Rows of strips (strips.h) are made when they are asked for and kept while they may be asked for again: of the input, of
+// maxima, of taps. They have room on both sides for what lies past the border, and are computed in whole vectors.
 #include "max_blur.h"
 
-#include <limits>
-
-#include "staging.h"
+#include "strips.h"
 
 namespace poolzoo {
 namespace {
-
-// Rows by index, of which `together` neighbours are held.
-template <class T>
-class Rows {
-    int64_t slots_ = 1, length_;  // slots: a power of two
-    Buffer<T> buffer_;
-    Buffer<int64_t> held_;
-
-  public:
-    Rows(int64_t together, int64_t length, T fill) : length_(length) {
-        while (slots_ < together) slots_ *= 2;
-        buffer_.assign(slots_ * length, fill);
-        held_.resize(slots_);
-        forget();
-    }
-    void forget() { std::fill(held_.begin(), held_.end(), std::numeric_limits<int64_t>::min()); }
-    // Row `index`; make(buffer) where it is not held.
-    template <class Make>
-    T* row(int64_t index, Make make) {
-        const int64_t slot = index & (slots_ - 1);
-        T* at = buffer_.data() + slot * length_;
-        if (held_[slot] != index) make(at);
-        held_[slot] = index;
-        return at;
-    }
-};
 
 // A position past the border of the maxima that the filter sees, and the one that it stands for; -1: none.
 struct Beyond {
@@ -53,16 +23,18 @@ struct Share {
 // filter has 3 numbers, as the compiler should know for the usual ones; 0: any.
 template <class T, int K>
 class Walk {
+  public:
+    using Wide = T;
+
+  private:
     using V = typename VectorOf<T>::type;
     using I = Int<V>;
     static constexpr int L = Lanes<V>::count;
-    static constexpr int kGroup = 32;
-    static constexpr int kAhead = 3;  // rows
 
     const MaxBlur& p_;
     const T* weights_;
+    Strip<T> strip_;
     const int64_t run_;
-    int64_t image_ = 0, channel_ = 0, channels_ = 1;  // in NCHW a plane is a channel of the one image
     // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps and of what they take.
     const int64_t x_zero_, blur_zero_, tap_zero_;
     const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
@@ -70,9 +42,8 @@ class Walk {
     Buffer<Buffer<Share>> shares_;
     Rows<T> x_, along_, dense_, column_blur_, stuffed_, spread_, gradient_;
     Rows<Int<T>> along_taps_, choices_;
-    bool finite_ = true;   // what was read of the unit so far
-    const int64_t apart_;  // from one plane's row to the next one's in planes_
-    Buffer<T> zeros_, out_, planes_, taken_;
+    bool finite_ = true;  // what was read of the unit so far
+    Buffer<T> zeros_, out_, taken_;
     Buffer<Int<T>> first_taps_;
     Buffer<const T*> rows_, seen_, gradients_;
     Buffer<const Int<T>*> chosen_;
@@ -80,70 +51,12 @@ class Walk {
     int kh() const { return K > 0 ? K : p_.kh; }
     int kw() const { return K > 0 ? K : p_.kw; }
     int length() const { return K > 0 ? 3 : p_.length; }
-    static int64_t whole(int64_t numbers) { return ceil_div(numbers, L) * L; }
-
-    bool wide() const { return p_.dtype == (sizeof(T) == 8 ? Dtype::Double : Dtype::Float); }
-    // Where row h of this unit starts in a tensor of H x W.
-    int64_t row_at(int64_t h, int64_t H, int64_t W) const {
-        return p_.channels_last ? (image_ * H + h) * W * p_.C + channel_ : (channel_ * H + h) * W;
-    }
-    // Row h of a tensor of H x W; its pixels lie `step` numbers apart in `to`.
-    void read_row(const void* from, int64_t h, int64_t H, int64_t W, T* to, int64_t step) {
-        const int64_t at = row_at(h, H, W);
-        if (!p_.channels_last) return read_planes(from, at, H * W, W, to, step);
-        if (run_ == p_.C && step == run_) return read(from, at, W * run_, to, p_.dtype);
-        for (int64_t k = 0; k < W; k++) read(from, at + k * p_.C, channels_, to + k * step, p_.dtype);
-    }
-    void write_row(const T* from, int64_t h, int64_t H, int64_t W, void* to) {
-        const int64_t at = row_at(h, H, W);
-        if (!p_.channels_last) return write_planes(from, at, H * W, W, to);
-        if (run_ == p_.C) return write(from, W * run_, to, at, p_.dtype);
-        for (int64_t k = 0; k < W; k++) write(from + k * run_, channels_, to, at + k * p_.C, p_.dtype);
-    }
-    // Whether whole vectors of the planes' rows can be had from a tensor itself.
-    bool direct(int64_t W) const { return wide() && W >= L && channels_ == L; }
-    // body(k, numbers) for each L numbers of a row of W; the last ones end with it.
-    template <class Body>
-    static void by_vectors(int64_t W, Body body) {
-        const int64_t last = std::max<int64_t>(0, W - L);
-        for (int64_t k = 0; k < last; k += L) body(k, L);
-        body(last, W - last);
-    }
-    void read_planes(const void* from, int64_t at, int64_t plane, int64_t W, T* to, int64_t step) {
-        const T* rows = static_cast<const T*>(from) + at;
-        if (!direct(W)) {
-            for (int64_t c = 0; c < channels_; c++) read(from, at + c * plane, W, planes_.data() + c * apart_, p_.dtype);
-            rows = planes_.data(), plane = apart_;
-        }
-        by_vectors(W, [&](int64_t k, int64_t pixels) {
-            V v[L];
-            for (int c = 0; c < L; c++) {
-                v[c] = load<V>(rows + c * plane + k);
-                __builtin_prefetch(rows + c * plane + k + kAhead * W);  // more streams than the processor follows itself
-            }
-            transpose(v);
-            for (int i = 0; i < pixels; i++) store(to + (k + i) * step, v[i]);
-        });
-    }
-    void write_planes(const T* from, int64_t at, int64_t plane, int64_t W, void* to) {
-        T* rows = direct(W) ? static_cast<T*>(to) + at : planes_.data();
-        const int64_t between = direct(W) ? plane : apart_;
-        by_vectors(W, [&](int64_t k, int64_t) {
-            V v[L];
-            for (int i = 0; i < L; i++) v[i] = load<V>(from + (k + i) * L);
-            transpose(v);
-            for (int c = 0; c < L; c++) {
-                store(rows + c * between + k, v[c]);
-                __builtin_prefetch(rows + c * between + k + kAhead * W, 1);
-            }
-        });
-        for (int64_t c = 0; !direct(W) && c < channels_; c++) write(rows + c * between, W, to, at + c * plane, p_.dtype);
-    }
+    static int64_t whole(int64_t numbers) { return Strip<T>::whole(numbers); }
 
     // Row h of x, -inf past the border.
     const T* x_row(int64_t h) {
         return x_.row(h, [&](T* to) {
-            read_row(p_.x, h, p_.H, p_.W, to + x_zero_, run_);
+            strip_.read_row(p_.x, h, p_.H, p_.W, to + x_zero_, run_);
             finite_ = finite_ && are_finite(to + x_zero_, p_.W * run_);
         });
     }
@@ -261,7 +174,7 @@ class Walk {
     const T* stuffed(int64_t i) {
         const int64_t zero = blur_zero_ + (length() - 1) * run_;
         return zero + stuffed_.row(i, [&](T* to) {
-            read_row(p_.gradient, i, p_.oh, p_.ow, to + zero, p_.sw * run_);
+            strip_.read_row(p_.gradient, i, p_.oh, p_.ow, to + zero, p_.sw * run_);
         });
     }
     // The same, spread along the row of maxima by the filter.
@@ -323,7 +236,8 @@ class Walk {
 
   public:
     explicit Walk(const MaxBlur& p)
-        : p_(p), weights_(static_cast<const T*>(p.row)), run_(group(p)), x_zero_(whole(p.pw * run_)),
+        : p_(p), weights_(static_cast<const T*>(p.row)),
+          strip_(p.N, p.C, std::max(p.W, p.ow), p.channels_last, p.dtype), run_(strip_.run), x_zero_(whole(p.pw * run_)),
           blur_zero_(whole(p.before * run_)), tap_zero_(whole(std::max(0, (p.kw - 1) * p.dw - p.pw) * run_)),
           x_length_(x_zero_ + whole(std::max(int64_t{p.W}, p.W1 + int64_t{p.kw - 1} * p.dw - p.pw) * run_) + L),
           maxima_(whole(p.W1 * run_)), blurred_(whole((int64_t{p.ow - 1} * p.sw + p.length) * run_)),
@@ -334,9 +248,8 @@ class Walk {
           stuffed_(2, back(p) * (2 * blur_zero_ + blurred_ + p.length * run_ + L), 0),
           spread_(p.length / p.sh + 1, back(p) * blur_length_, 0), gradient_(reach(p) + 1, back(p) * maxima_, 0),
           along_taps_(2 * reach(p) + 2, back(p) * tap_length_, 0), choices_(reach(p) + 1, back(p) * maxima_, 0),
-          apart_(whole(std::max(p.W, p.ow))), zeros_(forth(p) * maxima_),
-          out_(whole(std::max({p.W, p.ow, L}) * run_) + L), planes_(p.channels_last ? 0 : L * apart_),
-          taken_(back(p) * tap_length_), rows_(p.kh), seen_(p.length), gradients_(p.kh), chosen_(p.kh) {
+          zeros_(forth(p) * maxima_), out_(whole(std::max({p.W, p.ow, L}) * run_) + L), taken_(back(p) * tap_length_),
+          rows_(p.kh), seen_(p.length), gradients_(p.kh), chosen_(p.kh) {
         const int reach = (p.ow - 1) * p.sw - p.before + p.length;
         for (int at = -p.before; at < reach; at++) {
             if (at < 0 || at >= p.W1) beyond_.push_back({at, stands_for(at, p.W1)});
@@ -359,15 +272,9 @@ class Walk {
     static bool back(const MaxBlur& p) { return p.gradient != nullptr; }
     static bool forth(const MaxBlur& p) { return !back(p); }
     static int64_t reach(const MaxBlur& p) { return int64_t{p.kh - 1} * p.dh + 1; }
-    static int64_t group(const MaxBlur& p) { return !p.channels_last ? L : p.C <= 2 * kGroup ? p.C : kGroup; }
-    static int64_t units(const MaxBlur& p) {
-        return p.channels_last ? p.N * ceil_div(p.C, group(p)) : ceil_div(int64_t{p.N} * p.C, L);
-    }
 
     void enter(int64_t unit) {
-        const int64_t all = p_.channels_last ? p_.C : int64_t{p_.N} * p_.C, each = ceil_div(all, run_);
-        image_ = unit / each, channel_ = (unit - image_ * each) * run_;
-        channels_ = std::min(run_, all - channel_);
+        strip_.enter(unit);
         for (Rows<T>* rows : {&x_, &along_, &dense_, &column_blur_, &stuffed_, &spread_, &gradient_}) rows->forget();
         along_taps_.forget(), choices_.forget();
         finite_ = true;
@@ -376,7 +283,7 @@ class Walk {
         const T* columns = column_blur(i);
         if (i + 1 < p_.oh) column_blur(i + 1);
         blur_along(columns);
-        write_row(out_.data(), i, p_.oh, p_.ow, p_.y);
+        strip_.write_row(out_.data(), i, p_.oh, p_.ow, p_.y);
     }
     // Row h of dx: from the maxima along it.
     void backward(int64_t h) {
@@ -394,7 +301,7 @@ class Walk {
             }
             store(out_.data() + k, sum);
         }
-        write_row(out_.data(), h, p_.H, p_.W, p_.dx);
+        strip_.write_row(out_.data(), h, p_.H, p_.W, p_.dx);
     }
 };
 
@@ -411,7 +318,8 @@ void over_rows(const MaxBlur& p, int64_t rows, Row row) {
             row(walk, at % rows);
         }
     };
-    const int64_t count = Walk::units(p) * rows, each = p.W1 * Walk::group(p);
+    const Strip<typename Walk::Wide> strip(p.N, p.C, 0, p.channels_last, p.dtype);
+    const int64_t count = strip.units * rows, each = p.W1 * strip.run;
     const int64_t grain = std::max<int64_t>(rows, kGrain / std::max<int64_t>(1, each));
     count <= grain ? body(0, count) : torch::stable::parallel_for(0, count, grain, body);
 }

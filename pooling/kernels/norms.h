@@ -108,9 +108,7 @@ struct Root2 {
     HD static V filler() { return splat<V>(0); }
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {
-        V even = x[0] * x[0], odd = x[1] * x[1];  // two chains, as in `folded`, of fused additions
-        for (int k = 2; k < N; k++) (k % 2 == 0 ? even : odd) = (k % 2 == 0 ? even : odd) + x[k] * x[k];
-        const V total = even + odd;
+        const V total = folded(x, [](V a, V b) { return a + b; }, [](V v) { return v * v; });
         if (!need_no_unit(x, total)) return false;
         s = {splat<V>(1), total};
         return true;

@@ -105,7 +105,6 @@ struct Extreme {
     }
     HD V result(const State& s) const { return s.best; }
     HD I tap(const State& s) const { return s.tap; }
-    HD V slope(V, V, const State& s, int tap) const { return s.tap == splat_int<V>(tap) ? splat<V>(1) : splat<V>(0); }
 };
 template <class V>
 using Max = Extreme<V, true>;
@@ -127,7 +126,6 @@ struct Avg {
         s.sum = s.sum + x;
     }
     HD V result(const State& s) const { return s.sum / count; }
-    HD V slope(V, V, const State&, int) const { return splat<V>(1) / count; }
     HD V prepared(V gradient) const { return gradient / count; }
     HD V share(V prepared, int) const { return prepared; }
 };
