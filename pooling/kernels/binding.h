@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "add_up.h"
 #include "call.h"
 #include "dtypes.h"
 
@@ -25,7 +26,7 @@
 #define POOLZOO_BACKWARD                                                                                              \
     "(Tensor gradient, Tensor? x, Tensor? logits, Tensor? parameter, Tensor? table, Tensor? saved, SymInt H, "        \
     "SymInt W, bool channels_last, int reducer, int[] window, float[] numbers, bool parameter_gradient) "             \
-    "-> (Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 
 // The namespace of the operators in torch.ops; a plugin's library has one of its own.
 #ifndef POOLZOO_LIBRARY
@@ -209,21 +210,28 @@ Tensor forward_alone(const Tensor& x, const MaybeTensor& logits, const MaybeTens
 // Whether a driver's kernel can go back with what it is given.
 template <class Kernel>
 void check_backward(const Call& call, const Kernel& kernel) {
-    STD_TORCH_CHECK(kernel.learned || call.dparameter == nullptr, "pooling: this reducer has no parameter_slope: give its ",
+    STD_TORCH_CHECK(kernel.learned || call.slope_sums == nullptr, "pooling: this reducer has no parameter_slope: give its ",
                     "parameter and table as constants, without requires_grad");
     STD_TORCH_CHECK(kernel.indexed == (call.taps != nullptr), "pooling: tap numbers are saved for reducers of one member ",
                     "alone, and for all of these");
-    STD_TORCH_CHECK(!kernel.indexed || call.dparameter == nullptr || call.slopes != nullptr,
+    STD_TORCH_CHECK(!kernel.indexed || call.slope_sums == nullptr || call.slopes != nullptr,
                     "pooling: a gradient by the parameter needs its slopes saved");
 }
 
-// sums: dparameter has the sums of its rows where nothing else is asked for.
-template <Run run, bool sums>
-std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const MaybeTensor& input,
-                                            const MaybeTensor& given_logits, const MaybeTensor& parameter,
-                                            const MaybeTensor& table, const MaybeTensor& given_saved, int64_t H, int64_t W,
-                                            bool channels_last, int64_t reducer, const std::vector<int64_t>& window,
-                                            const std::vector<double>& numbers, bool parameter_gradient) {
+// A tensor for the gradient by one of the parameters; without numbers where none is asked for.
+inline Tensor gradient_by(const MaybeTensor& parameter, bool wanted, const Tensor& like) {
+    const int64_t none = 0, one = 1;
+    if (!parameter || !wanted) return empty_strided(like, 1, &none, &one, like.scalar_type());
+    const Tensor& p = *parameter;
+    return empty_strided(p, p.dim(), p.sizes().data(), p.strides().data(), p.scalar_type());
+}
+
+// dx, dlogits and the gradients by parameter and table or, where nothing adds them up here, what they are the sums of.
+template <Run run, bool adds_up>
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
+    const Tensor& given_gradient, const MaybeTensor& input, const MaybeTensor& given_logits, const MaybeTensor& parameter,
+    const MaybeTensor& table, const MaybeTensor& given_saved, int64_t H, int64_t W, bool channels_last, int64_t reducer,
+    const std::vector<int64_t>& window, const std::vector<double>& numbers, bool parameter_gradient) {
     const Tensor gradient = in_format(given_gradient, channels_last);
     const int64_t N = gradient.size(0), C = gradient.size(1);
     Call call = call_of(gradient, N, C, H, W, channels_last, reducer, window, numbers);
@@ -240,15 +248,27 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& given_gradient, const 
     if (saved) find_saved(call, *saved, const_cast<void*>(data(saved)));
     const Tensor dx = empty_as(gradient, N, C, H, W, channels_last, gradient.scalar_type());
     const Tensor dlogits = empty_as(gradient, logits ? N : 0, C, H, W, channels_last, gradient.scalar_type());
-    const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
-    const int64_t slopes = parameter_gradient ? slopes_by_parameter(call) : 0;
-    const int64_t columns = sums ? columns_of_slopes(call) : w.ow;
-    const Tensor dparameter = empty_as(gradient, slopes * N, C, w.oh, columns, channels_last, wide);
     call.dx = dx.mutable_data_ptr();
     call.dlogits = logits ? dlogits.mutable_data_ptr() : nullptr;
-    call.dparameter = parameter_gradient ? dparameter.mutable_data_ptr() : nullptr;
-    if (dx.numel() > 0) run(call, gradient);
-    return {dx, dlogits, dparameter};
+    MaybeTensor sums;
+    if (parameter_gradient) {
+        const ScalarType wide = call.dtype == Dtype::Double ? ScalarType::Double : ScalarType::Float;
+        const int64_t columns = adds_up ? columns_of_slopes(call) : w.ow;
+        sums = empty_as(gradient, slopes_by_parameter(call) * N, C, w.oh, columns, channels_last, wide);
+        call.slope_sums = sums->mutable_data_ptr();
+    }
+    Tensor dparameter = gradient_by(parameter, parameter_gradient && adds_up, gradient);
+    Tensor dtable = gradient_by(table, parameter_gradient && adds_up && has_slopes_by_table(call), gradient);
+    if (dparameter.numel() > 0) call.dparameter = dparameter.mutable_data_ptr();
+    if (dtable.numel() > 0) call.dtable = dtable.mutable_data_ptr();
+    if (dx.numel() > 0) {
+        run(call, gradient);
+        if (adds_up && sums) add_up(call);
+    } else {
+        for (Tensor* sum : {&dparameter, &dtable}) torch::stable::zero_(*sum);
+    }
+    if (!adds_up && sums) return {dx, dlogits, *sums, dtable};
+    return {dx, dlogits, dparameter, dtable};
 }
 
 }  // namespace poolzoo

@@ -39,8 +39,8 @@ inline int64_t table_length(Reducer reducer, int64_t taps) {
 enum class Divisor : int { Members, Padded, Fixed };
 
 // "Wide" is the type that is computed in: double for double, float for the others. Tensors have the memory format of
-// the window: x, logits, dx and dlogits (N, C, H, W); y, gradient and taps (N, C, oh, ow). dparameter is
-// (slopes, N, C, oh, columns), see below.
+// the window: x, logits, dx and dlogits (N, C, H, W); y, gradient and taps (N, C, oh, ow); sums of slopes, which become
+// dparameter and dtable, (slopes, N, C, oh, columns), see below.
 struct Call {
     Window window;
     Reducer reducer;
@@ -64,13 +64,18 @@ struct Call {
     const void* gradient;        // backward
     void* dx;
     void* dlogits;
-    void* dparameter;            // wide
+    void* slope_sums;            // wide
+    void* dparameter;            // wide: the CPU driver's, of the parameter's and the table's size
+    void* dtable;
     int64_t first_plane;         // what random numbers count as the number of x's first plane
 };
 
 // The slopes that an output has: one, those by a scale and a bias, or one for each rank.
 HD int64_t slopes_by_parameter(const Call& call) {
     return call.reducer == Reducer::RankMean ? call.window.taps() : call.reducer == Reducer::ScaledSum ? 2 : 1;
+}
+inline bool has_slopes_by_table(const Call& call) {
+    return call.reducer == Reducer::RankMean || call.reducer == Reducer::ScaledSum;
 }
 // What the CPU driver makes of a row of slopes: their sum; where it matters how many members a window has, the sums over
 // the columns with 0, 1, ... kw of them, unless there are hardly more columns.

@@ -86,7 +86,7 @@ void backward(const Call& call, Parallel parallel) {
     if (by_planes<T>(call, parallel, backward<R, T>)) return;
     const Plan<T> plan(call);
     if constexpr (traits.linear) {
-        if (!traits.learned || call.dparameter == nullptr) return send<T, Shares<R, T>>(plan, parallel);
+        if (!traits.learned || call.slope_sums == nullptr) return send<T, Shares<R, T>>(plan, parallel);
     }
     if constexpr (traits.indexed && traits.learned) {
         backward_by_taps<R, T>(plan, parallel);

@@ -58,7 +58,7 @@ void run_backward(const Call& call, const Tensor& like) {
         states = empty_as(like, 1, 1, frame.output.count, kernel.state_size, false, ScalarType::Byte);
         frame.states = states->mutable_data_ptr();
     }
-    const bool slopes = call.dparameter != nullptr && kernel.windows != nullptr;
+    const bool slopes = call.slope_sums != nullptr && kernel.windows != nullptr;
     if (slopes || kernel.state_size > 0) kernel.windows(frame, device.stream);
     kernel.backward(frame, device.stream);
     device.check();

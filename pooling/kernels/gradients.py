@@ -25,6 +25,7 @@ REDUCERS = (
 NUMBER = {name: number for number, name in enumerate(REDUCERS)}
 INDEXED = frozenset(NUMBER[n] for n in ("Max", "Min", "Stochastic", "ShiftedStochastic", "Median", "RankDraw"))
 LINEAR = frozenset(NUMBER[n] for n in ("Avg", "Filter", "ScaledSum"))
+BY_TABLE = frozenset(NUMBER[n] for n in ("RankMean", "ScaledSum"))  # has_slopes_by_table in call.h
 # What is saved for the backward pass: tap numbers, and slopes by the parameter before them (binding.h).
 NOTHING, TAPS, SLOPES = range(3)
 
@@ -55,16 +56,17 @@ def _fake_backward(
     gradient, x, logits, parameter, table, saved, H, W, channels_last, reducer, window, numbers, parameter_gradient
 ):
     N, C = gradient.shape[:2]
-    slopes = {NUMBER["RankMean"]: window[0] * window[1], NUMBER["ScaledSum"]: 2}.get(reducer, 1)
-    columns = window[9]
-    if gradient.device.type == "cpu":  # columns_of_slopes in call.h
-        by_count = reducer == NUMBER["RankMean"] and not _are_whole((N, C, H, W), window)
-        columns = min(window[1] + 1, columns) if by_count else 1
-    wide = composite.working_dtype(gradient)
     dx = _like(gradient, (N, C, H, W), channels_last, gradient.dtype)
     dlogits = _like(gradient, (0 if logits is None else N, C, H, W), channels_last, gradient.dtype)
-    rows = (slopes * N if parameter_gradient else 0, C, window[8], columns)
-    return dx, dlogits, _like(gradient, rows, channels_last, wide)
+    by_parameter, by_table = gradient.new_empty(0), gradient.new_empty(0)
+    if parameter_gradient and gradient.is_cpu:
+        by_parameter = by_parameter if parameter is None else torch.empty_like(parameter)
+        by_table = torch.empty_like(table) if table is not None and reducer in BY_TABLE else by_table
+    elif parameter_gradient:
+        slopes = {NUMBER["RankMean"]: window[0] * window[1], NUMBER["ScaledSum"]: 2}.get(reducer, 1)
+        shape = (slopes * N, C, window[8], window[9])
+        by_parameter = _like(gradient, shape, channels_last, composite.working_dtype(gradient))
+    return dx, dlogits, by_parameter, by_table
 
 
 def _set_up(ctx, inputs, output) -> None:
@@ -87,55 +89,53 @@ def _backward(operator, names, composites, ctx, gradient, _):
         name, given = names[ctx.reducer], (x, logits, parameter, table, saved)
         found = twice.backward(name, composites.get(name), gradient, *given, ctx.shape, ctx.window, ctx.numbers)
         return (*found, *nothing)
-    dx, dlogits, dparameter = operator(
+    dx, dlogits, by_parameter, by_table = operator(
         gradient, x if saved is None else None, logits, parameter, table, saved, ctx.shape[2], ctx.shape[3],
         ctx.channels_last, ctx.reducer, ctx.window, ctx.numbers, ctx.parameter_gradient,
     )  # fmt: skip
-    by_parameter = by_table = None
-    if not ctx.parameter_gradient:
-        pass
-    elif ctx.reducer == NUMBER["RankMean"]:
-        by_table = _by_table(dparameter, table, ctx.shape, ctx.window)
-    else:
-        N = ctx.shape[0]
-        by_parameter = None if parameter is None else _added_up(dparameter[:N], parameter)
-        by_table = None if table is None else _added_up(dparameter[N:], table)
-    return dx, None if logits is None else dlogits, by_parameter, by_table, *nothing
+    if ctx.parameter_gradient and not gradient.is_cpu:
+        by_parameter, by_table = _added_up(by_parameter, parameter, table, ctx.reducer, ctx.shape, ctx.window)
+    learned = ctx.parameter_gradient
+    return (
+        dx,
+        None if logits is None else dlogits,
+        by_parameter if learned and parameter is not None else None,
+        by_table if learned and table is not None and ctx.reducer in BY_TABLE else None,
+        *nothing,
+    )
 
 
-def _added_up(slopes: Tensor, parameter: Tensor) -> Tensor:
-    """Slopes (N, C, H', columns), of outputs or sums of a row's -> the gradient by a parameter."""
-    total = slopes.sum() if parameter.numel() == 1 else slopes.sum(dim=(0, 2, 3))
-    return total if total.dim() == parameter.dim() else total.view(parameter.shape)
+def _added_up(
+    slopes: Tensor,
+    parameter: Tensor | None,
+    table: Tensor | None,
+    reducer: int,
+    shape: Sequence[Any],
+    window: Sequence[Any],
+) -> tuple[Tensor | None, Tensor | None]:
+    """Slopes of outputs, (slopes * N, C, H', W') -> the gradients; the CPU's kernel adds up itself (add_up.h)."""
+    if reducer == NUMBER["RankMean"] and table is not None:
+        return None, _by_table(slopes, table, shape, window)
+
+    def total(slopes: Tensor, parameter: Tensor) -> Tensor:
+        return (slopes.sum() if parameter.numel() == 1 else slopes.sum(dim=(0, 2, 3))).view(parameter.shape)
+
+    N = shape[0]
+    by_parameter = None if parameter is None else total(slopes[:N], parameter)
+    return by_parameter, None if table is None or reducer not in BY_TABLE else total(slopes[N:], table)
 
 
 def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Sequence[Any]) -> Tensor:
-    """Slopes (K * N, C, H', columns) by each rank's weight -> the gradient by the table's rows, one for each count.
-
-    A row holds the slopes of its outputs, or their sums over the outputs whose windows have 0, 1, ... columns inside.
-    """
-    K, N = table.shape[-1], shape[0]
-    by_rank = slopes.view(K, N, *slopes.shape[1:])
-    if _are_whole(shape, window):
-        by_table = torch.zeros_like(table)
-        own = by_rank.sum(dim=(1, 3, 4) if table.dim() == 3 else (1, 2, 3, 4))
-        by_table.select(-2, K).copy_(own.t() if table.dim() == 3 else own)  # ([C,] K)
-        return by_table
+    """Slopes (K * N, C, H', W') by each rank's weight -> the gradient by the table's rows, one for each count."""
+    K = table.shape[-1]
+    by_rank = slopes.view(K, -1, *slopes.shape[1:])
     by_position = by_rank.sum(dim=(1, 2) if table.dim() == 2 else 1)
     flat = by_position.flatten(-2).movedim(0, -1)  # ([C,] H' * W', K)
-    counts = _counts(shape, window, slopes.shape[-1], slopes.device)
-    return torch.zeros_like(table).index_add(-2, counts, flat)
+    return torch.zeros_like(table).index_add(-2, _counts(shape, window, slopes.device), flat)
 
 
-def _are_whole(shape: Sequence[Any], window: Sequence[Any]) -> bool:
-    """Whether every window has all its members."""
-    (kh, kw, sh, sw, ph, pw, dh, dw, out_h, out_w), (H, W) = window[:10], shape[2:]
-    inside = (out_h - 1) * sh + (kh - 1) * dh < H and (out_w - 1) * sw + (kw - 1) * dw < W
-    return ph == 0 and pw == 0 and inside
-
-
-def _counts(shape: Sequence[Any], window: Sequence[Any], columns: int, device: torch.device) -> Tensor:
-    """(H' * columns,) int64: the members of the windows whose slopes are added up in each place of `_by_table`."""
+def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -> Tensor:
+    """(H' * W',) int64: the members of each window."""
     (kh, kw, sh, sw, ph, pw, dh, dw, out_h, out_w), (H, W) = window[:10], shape[2:]
 
     def members(taps, stride, padding, dilation, outputs, length):
@@ -143,9 +143,7 @@ def _counts(shape: Sequence[Any], window: Sequence[Any], columns: int, device: t
         at = start + torch.arange(taps, device=device) * dilation
         return ((at >= 0) & (at < length)).sum(dim=1)
 
-    own = columns == out_w
-    by_column = members(kw, sw, pw, dw, out_w, W) if own else torch.arange(columns, device=device)
-    return torch.outer(members(kh, sh, ph, dh, out_h, H), by_column).flatten()
+    return torch.outer(members(kh, sh, ph, dh, out_h, H), members(kw, sw, pw, dw, out_w, W)).flatten()
 
 
 def _fake_flat_index(taps, window, H, W):

@@ -67,7 +67,7 @@ class PlaneGroup {
     const int64_t planes_, groups_;              // planes of a group
     const int64_t inputs_, outputs_, slopes_;  // numbers of a plane, of its outputs and of one slope of them
     Call part_;
-    UnsetBuffer<T> x_, logits_, y_, saved_, gradient_, dx_, dlogits_, dparameter_, converted_;
+    UnsetBuffer<T> x_, logits_, y_, saved_, gradient_, dx_, dlogits_, slope_sums_, converted_;
     UnsetBuffer<uint8_t> taps_;
 
     static int64_t planes(const Window& w) {
@@ -125,7 +125,7 @@ class PlaneGroup {
         part_.slopes = room(call.slopes, planes_ * outputs_, saved_);
         part_.dx = room(call.dx, planes_ * inputs_, dx_);
         part_.dlogits = room(call.dlogits, planes_ * inputs_, dlogits_);
-        part_.dparameter = room(call.dparameter, slopes_by_parameter(call) * planes_ * slopes_, dparameter_);
+        part_.slope_sums = room(call.slope_sums, slopes_by_parameter(call) * planes_ * slopes_, slope_sums_);
         if (call.taps != nullptr) taps_.resize(planes_ * outputs_), part_.taps = taps_.data();
     }
 
@@ -151,9 +151,9 @@ class PlaneGroup {
         if (!backward) put(saved_.data(), outputs_, own, whole_.slopes, out_at, part_.dtype);
         put(dx_.data(), inputs_, own, whole_.dx, at, whole_.dtype);
         put(dlogits_.data(), inputs_, own, whole_.dlogits, at, whole_.dtype);
-        for (int64_t k = 0; whole_.dparameter != nullptr && k < slopes_by_parameter(whole_); k++) {
-            const T* from = dparameter_.data() + k * planes_ * slopes_;
-            put(from, slopes_, own, whole_.dparameter, (k * w.N * w.C + plane) * slopes_, part_.dtype);
+        for (int64_t k = 0; whole_.slope_sums != nullptr && k < slopes_by_parameter(whole_); k++) {
+            const T* from = slope_sums_.data() + k * planes_ * slopes_;
+            put(from, slopes_, own, whole_.slope_sums, (k * w.N * w.C + plane) * slopes_, part_.dtype);
         }
         if (taps == nullptr || backward) return;
         to_planes<T>(taps_.data(), planes_, outputs_, own, taps + out_at + own * outputs_);

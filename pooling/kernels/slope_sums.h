@@ -1,4 +1,4 @@
-// What the CPU driver makes of an output row's slopes by parameters: a row of dparameter, see columns_of_slopes.
+// What the CPU driver makes of an output row's slopes by parameters: a row of sums, see columns_of_slopes.
 #pragma once
 
 #include "staging.h"
@@ -25,7 +25,7 @@ class SlopeSums {
 
     explicit SlopeSums(const Plan<T>& plan)
         : plan_(plan), columns_(columns_of_slopes(plan.call)),
-          count(plan.call.dparameter == nullptr ? 0 : static_cast<int>(slopes_by_parameter(plan.call))) {
+          count(plan.call.slope_sums == nullptr ? 0 : static_cast<int>(slopes_by_parameter(plan.call))) {
         if (count == 0) return;
         const Window& w = plan.w;
         for (int64_t j = 0; j < w.ow; j++) {
@@ -89,15 +89,15 @@ class SlopeSums {
             sum = sum + (load<Int<V>>(together) ? slope_of(b) : splat<V>(0));
             together += L;
         }
-        static_cast<T*>(plan_.call.dparameter)[unit.index * plan_.w.oh + i] = total(sum);
+        static_cast<T*>(plan_.call.slope_sums)[unit.index * plan_.w.oh + i] = total(sum);
     }
 
-    // The row of dparameter that output row i of the unit has.
+    // The sums of the unit's output row i.
     void write(const Unit& unit, int64_t i) const {
         const Window& w = plan_.w;
         for (int k = 0; k < count; k++) {
             const T* sums = sums_.data() + k * length_;
-            T* target = static_cast<T*>(plan_.call.dparameter) + k * w.N * w.C * w.oh * columns_;
+            T* target = static_cast<T*>(plan_.call.slope_sums) + k * w.N * w.C * w.oh * columns_;
             if (w.channels_last) {
                 const int64_t at = (unit.image * w.oh + i) * columns_ * w.C + unit.channel;
                 for (int64_t m = 0; m < columns_; m++) {

@@ -236,14 +236,14 @@ struct Forward {
     }
 };
 
-// What backward finds once for each window, before the inputs gather: its state, and dparameter.
+// What backward finds once for each window, before the inputs gather: its state, and its slopes.
 template <template <class> class R, class S>
 struct Windows {
     HD static void run(const Frame& f, int64_t index) {
         using View = View<R, S>;
         using T = Wide<S>;
         const T gradient = widened(static_cast<const S*>(f.call.gradient)[index]);
-        T* slopes = static_cast<T*>(f.call.dparameter);
+        T* slopes = static_cast<T*>(f.call.slope_sums);
         if constexpr (View::traits.indexed) {
             slopes[index] = gradient * static_cast<const T*>(f.call.slopes)[index];
         } else {

@@ -104,15 +104,17 @@ def compare(driver, data, reducer, x, window):
     members = window.kernel_size[0] * window.kernel_size[1]
     for pair in zip(*(parts[:2] for parts in found), strict=True):
         close(pair, x.dtype, scale=members)
-    slopes, others = found[0][2], found[1][2]
     if not learned:
-        assert slopes.numel() == others.numel() == 0
-    elif reducer == "RankMean":
-        shared = table[0].double() if len(table) == 1 else table.double()
-        slopes, others = (gradients._by_table(s.double(), shared, x.shape, numbers) for s in (slopes, others))
-        close((slopes, others), x.dtype, scale=y.numel())
-    else:  # the CPU driver adds up rows, of up to 40 slopes
-        close((slopes, others.sum(dim=3, keepdim=True)), x.dtype, scale=40 * members)
+        assert all(parts[2].numel() == parts[3].numel() == 0 for parts in found)
+        return
+    # The CPU's operator has added up already.
+    shared = table[0] if reducer == "RankMean" and len(table) == 1 else table
+    parameters = [None if t is None else t.double() for t in (parameter, shared)]
+    added = gradients._added_up(found[1][2].double(), *parameters, number, x.shape, numbers)
+    for sums, others, given_ in zip(found[0][2:], added, parameters, strict=True):
+        if given_ is not None:
+            assert sums.dtype == wide(x.dtype)
+            close((sums.double().view(others.shape), others), x.dtype, scale=y.numel())
 
 
 @pytest.mark.parametrize("reducer", native.REDUCERS)
