@@ -129,9 +129,11 @@ def _by_table(slopes: Tensor, table: Tensor, shape: Sequence[Any], window: Seque
     """Slopes (K * N, C, H', W') by each rank's weight -> the gradient by the table's rows, one for each count."""
     K = table.shape[-1]
     by_rank = slopes.view(K, -1, *slopes.shape[1:])
-    by_position = by_rank.sum(dim=(1, 2) if table.dim() == 2 else 1)
-    flat = by_position.flatten(-2).movedim(0, -1)  # ([C,] H' * W', K)
-    return torch.zeros_like(table).index_add(-2, _counts(shape, window, slopes.device), flat)
+    by_position = by_rank.sum(dim=(1, 2) if table.dim() == 2 else 1).flatten(-2).movedim(-1, 0)  # (H' * W', K[, C])
+    rows = by_position.new_zeros(K + 1, *by_position.shape[1:])
+    # In a fixed order on a GPU too, unlike index_add.
+    rows = rows.index_put((_counts(shape, window, slopes.device),), by_position, accumulate=True)
+    return rows if table.dim() == 2 else rows.movedim(-1, 0)
 
 
 def _counts(shape: Sequence[Any], window: Sequence[Any], device: torch.device) -> Tensor:
