@@ -30,6 +30,7 @@ from benchmarks.timing import (
     environment_name,
     interleaved,
     keep_freed_memory,
+    median_interval,
     repeated,
     wall_time,
 )
@@ -60,14 +61,20 @@ class Row:
     mode: str
     milliseconds: float
     copies: float | None = None
+    copies_low: float | None = None
+    copies_high: float | None = None
     bound: float | None = None
     of_bandwidth: float | None = None
     alternative: str | None = None
     alternative_milliseconds: float | None = None
     ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
     eager: str | None = None
     eager_milliseconds: float | None = None
     eager_ratio: float | None = None
+    eager_ratio_low: float | None = None
+    eager_ratio_high: float | None = None
     saved_bytes_per_output: float | None = None
     keeps_input: bool | None = None
     alternative_saved_bytes_per_output: float | None = None
@@ -208,13 +215,13 @@ class Benchmark:
             calls |= {name: case.call(program) for name, program in found.items()}
             seconds = interleaved(calls, self.rounds, self.clock, self.empty_caches)
         its_bytes, keeps = saved(case, case.native) if case.mode == BACKWARD else (0, False)
-        copies = median_ratio(seconds, "native", "copy")
+        copies = ratios(seconds, "native", "copy")
         bounded = case.x.device.type == "cpu" and case.x.shape == SHAPES["cpu"]
         measured: dict[str, Any] = {
             "milliseconds": 1000 * median(seconds["native"]),
-            "copies": copies,
+            **with_interval("copies", copies),
             "bound": bound(case.name, case.window, case.mode) if bounded else None,
-            "of_bandwidth": copies * 2 * case.x.nbytes / bytes_moved(case, its_bytes, keeps),
+            "of_bandwidth": median(copies) * 2 * case.x.nbytes / bytes_moved(case, its_bytes, keeps),
             "rounds": self.rounds,
             "threads": torch.get_num_threads(),
         }
@@ -224,11 +231,8 @@ class Benchmark:
         by_time = sorted(found, key=lambda name: median(seconds[name]))
         for column, names in (("alternative", by_time), ("eager", eager(by_time))):
             for name in names[:1]:
-                measured |= {
-                    column: name,
-                    f"{column}_milliseconds": 1000 * median(seconds[name]),
-                    RATIOS[column]: median_ratio(seconds, "native", name),
-                }
+                measured |= {column: name, f"{column}_milliseconds": 1000 * median(seconds[name])}
+                measured |= with_interval(RATIOS[column], ratios(seconds, "native", name))
         if by_time and case.mode == BACKWARD:
             theirs, keep = saved(case, found[by_time[0]])
             measured |= {"alternative_saved_bytes_per_output": theirs / outputs, "alternative_keeps_input": keep}
@@ -281,7 +285,7 @@ class Benchmark:
             "milliseconds": 1000 * median(seconds["native"]),
             "alternative": "max_pool2d",
             "alternative_milliseconds": 1000 * median(seconds["alternative"]),
-            "ratio": median_ratio(seconds, "native", "alternative"),
+            **with_interval("ratio", ratios(seconds, "native", "alternative")),
             "rounds": self.rounds,
             "threads": torch.get_num_threads(),
         }
@@ -294,9 +298,15 @@ class Benchmark:
         return str(case.x.dtype).removeprefix("torch."), shape, case.layout, case.window, case.mode
 
 
-def median_ratio(seconds: dict[str, list[float]], name: str, against: str) -> float:
-    """The median of the rounds' ratios: what slows a round down slows both calls."""
-    return median(a / b for a, b in zip(seconds[name], seconds[against], strict=True))
+def ratios(seconds: dict[str, list[float]], name: str, against: str) -> list[float]:
+    """Of each round: what slows a round down slows both calls."""
+    return [a / b for a, b in zip(seconds[name], seconds[against], strict=True)]
+
+
+def with_interval(column: str, figures: Sequence[float]) -> dict[str, float]:
+    """The median and its 95% interval, as columns."""
+    low, high = median_interval(figures)
+    return {column: median(figures), f"{column}_low": low, f"{column}_high": high}
 
 
 def rounded(row: Row, measured: dict[str, Any]) -> Row:
@@ -328,7 +338,9 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     beyond = [row for row in rows if row.exceeds()]
     bounded = sum(row.bound is not None for row in rows)
     yield f"\n{bounded - len(beyond)} of {bounded} cells with a bound are within it"
-    yield from (f"  {row.where()} {row.copies:.2f} copies, bound {row.bound:g}" for row in beyond)
+    for row in beyond:
+        interval = f"{row.copies_low:.2f} .. {row.copies_high:.2f}"
+        yield f"  {row.where()} {row.copies:.2f} copies ({interval}), bound {row.bound:g}"
     compared = [row for row in rows if row.copies is not None and row.ratio]
     if not compared:
         return
@@ -337,8 +349,10 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
         mean = geometric_mean(ratios)
         yield f"\ntime over the best {column} program's, geometric mean of {len(ratios)} cells: {mean:.3f}"
     slower = [row for row in compared if row.ratio and row.ratio > 1]
-    yield f"slower than the best alternative in {len(slower)} cells"
-    yield from (f"  {row.where()} {row.ratio:.2f} of {row.alternative}" for row in slower)
+    surely = sum(row.ratio_low is not None and row.ratio_low > 1 for row in slower)
+    yield f"slower than the best alternative in {len(slower)} cells, in {surely} of them by more than rounds differ"
+    for row in slower:
+        yield f"  {row.where()} {row.ratio:.2f} ({row.ratio_low:.2f} .. {row.ratio_high:.2f}) of {row.alternative}"
 
 
 def described_saving(per_output: float | None, keeps_input: bool | None) -> str:

@@ -137,7 +137,8 @@ def test_the_table_has_every_cell(tmp_path, capsys):
     small = {(r["benchmark"], r["mode"], r["alternative"]) for r in rows if not r["copies"]}
     assert small == set(itertools.product(("max", "gem", "rsp"), (FORWARD, BACKWARD), ("max_pool2d",)))
     assert len(rows) == len(cells) + len(small)
-    assert all(float(r["ratio"]) > 0 for r in rows)
+    assert all(0 < float(r["ratio_low"]) <= float(r["ratio"]) <= float(r["ratio_high"]) for r in rows)
+    assert all(float(r["copies_low"]) <= float(r["copies"]) <= float(r["copies_high"]) for r in rows if r["copies"])
     assert all(r["eager"] == r["alternative"] and r["eager_ratio"] == r["ratio"] for r in rows if r["copies"])
     printed = capsys.readouterr().out
     assert "geometric mean of 24 cells" in printed

@@ -4,10 +4,11 @@ import csv
 import re
 
 import pytest
+import scipy.stats
 import torch
 
 from benchmarks import models as backbones
-from benchmarks.timing import environment_name, interleaved, repeated
+from benchmarks.timing import environment_name, interleaved, median_interval, repeated
 
 
 def test_calls_take_turns_and_the_first_round_is_not_counted():
@@ -38,6 +39,15 @@ def test_short_calls_are_repeated_until_their_turn_is_long_enough():
 
     assert repeated({"a": call}, rounds=2, clock=clock, least=0.005) == {"a": [pytest.approx(0.002)] * 2}
     assert count == 2 + 3 * 3  # once to warm up, once to see how long it takes; three turns of three
+
+
+@pytest.mark.parametrize("count, rank", [(1, 1), (5, 1), (6, 1), (9, 2), (11, 2), (25, 8), (100, 40)])
+def test_the_medians_interval_is_that_of_the_sign_test(count, rank):
+    figures = list(range(1, count + 1))
+    assert median_interval(figures[::-1]) == (rank, count + 1 - rank)
+    if count > 5:  # narrower, and the test would be beyond its level
+        level = scipy.stats.binomtest(rank - 1, count).pvalue
+        assert level <= 0.05 < scipy.stats.binomtest(rank, count).pvalue
 
 
 def test_results_are_named_by_hardware_and_torch():
