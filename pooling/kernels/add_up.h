@@ -9,7 +9,7 @@
 namespace poolzoo {
 
 template <class T>
-class AddUp {
+class Sums {
     const Call& call_;
     const Window& w_;
     const bool ranked_;  // a rank has a slope by each row of the table, one for each number of members
@@ -38,7 +38,7 @@ class AddUp {
     }
 
   public:
-    explicit AddUp(const Call& call)
+    explicit Sums(const Call& call)
         : call_(call), w_(call.window), ranked_(call.reducer == Reducer::RankMean), alike_(!ranked_ || w_.whole()),
           columns_(columns_of_slopes(call)) {
         const auto size = [](Span members) { return int64_t{members.end - members.begin}; };
@@ -89,7 +89,7 @@ inline void add_up(const Call& call) {
         const auto run = [&](const auto& sums) {
             for (int64_t k = begin; k < end; k++) sums.run(k);
         };
-        call.dtype == Dtype::Double ? run(AddUp<double>(call)) : run(AddUp<float>(call));
+        call.dtype == Dtype::Double ? run(Sums<double>(call)) : run(Sums<float>(call));
     };
     const Window& w = call.window;
     const int64_t slopes = slopes_by_parameter(call), each = w.N * w.C * w.oh * columns_of_slopes(call);

@@ -9,7 +9,6 @@
 #include <tuple>
 #include <vector>
 
-#include "add_up.h"
 #include "call.h"
 #include "dtypes.h"
 
@@ -42,6 +41,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 using Run = void (*)(const Call&, const Tensor& like);
+using AddUp = void (*)(const Call&);
 
 inline Dtype dtype_of(const Tensor& x) {
     switch (x.scalar_type()) {
@@ -227,11 +227,12 @@ inline Tensor gradient_by(const MaybeTensor& parameter, bool wanted, const Tenso
 }
 
 // dx, dlogits and the gradients by parameter and table or, where nothing adds them up here, what they are the sums of.
-template <Run run, bool adds_up>
+template <Run run, AddUp add_up>
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& given_gradient, const MaybeTensor& input, const MaybeTensor& given_logits, const MaybeTensor& parameter,
     const MaybeTensor& table, const MaybeTensor& given_saved, int64_t H, int64_t W, bool channels_last, int64_t reducer,
     const std::vector<int64_t>& window, const std::vector<double>& numbers, bool parameter_gradient) {
+    constexpr bool adds_up = add_up != nullptr;
     const Tensor gradient = in_format(given_gradient, channels_last);
     const int64_t N = gradient.size(0), C = gradient.size(1);
     Call call = call_of(gradient, N, C, H, W, channels_last, reducer, window, numbers);
@@ -263,7 +264,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     if (dtable.numel() > 0) call.dtable = dtable.mutable_data_ptr();
     if (dx.numel() > 0) {
         run(call, gradient);
-        if (adds_up && sums) add_up(call);
+        if constexpr (adds_up) {
+            if (sums) add_up(call);
+        }
     } else {
         for (Tensor* sum : {&dparameter, &dtable}) torch::stable::zero_(*sum);
     }

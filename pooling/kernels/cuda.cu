@@ -80,7 +80,7 @@ STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
     m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward_alone<poolzoo::run_forward>));
-    m.impl("pool2d_backward", TORCH_BOX((&poolzoo::backward<poolzoo::run_backward, false>)));
+    m.impl("pool2d_backward", TORCH_BOX((&poolzoo::backward<poolzoo::run_backward, nullptr>)));
 }
 
 #else
