@@ -74,6 +74,8 @@ def _set_up(ctx, inputs, output) -> None:
     ctx.reducer, ctx.window, ctx.numbers = reducer, window, numbers
     ctx.shape, ctx.channels_last = x.shape, _is_channels_last(x)
     ctx.parameter_gradient = any(t is not None and t.requires_grad for t in (parameter, table))
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # zeros for what is saved would be a tenth of a small call
     if save == TAPS:
         ctx.save_for_backward(None, None, parameter, None, output[1])
     elif reducer in LINEAR and not ctx.parameter_gradient:
@@ -83,6 +85,8 @@ def _set_up(ctx, inputs, output) -> None:
 
 
 def _backward(operator, names, composites, ctx, gradient, _):
+    if gradient is None:
+        return (None,) * 9
     x, logits, parameter, table, saved = ctx.saved_tensors
     nothing = (None,) * 5
     if (torch.is_grad_enabled() and gradient.requires_grad) or (torch.is_grad_enabled() and x is not None):
@@ -184,10 +188,13 @@ def _set_up_polyphase_pool(ctx, inputs, output) -> None:
     x, ctx.stride, ctx.border, _ = inputs
     ctx.size, ctx.channels_last = x.shape[2:], _is_channels_last(x)
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1])
 
 
 def _gather_backward(ctx, gradient, *_):
+    if gradient is None:
+        return (None,) * 4
     (phase,) = ctx.saved_tensors
     scatter = DIFFERENTIABLE["poolzoo", "polyphase_scatter"]
     return scatter(gradient, phase, *ctx.size, ctx.channels_last, ctx.stride, ctx.border), None, None, None

@@ -193,3 +193,21 @@ def test_indices_are_torchs_with_a_gradient_and_without(kernel, padding, size, l
         assert all(map(torch.equal, found, expected))
         assert found[1].is_contiguous(memory_format=layout)
     torch.library.opcheck(torch.ops.poolzoo.max_with_indices.default, (x, numbers))
+
+
+class Cut(torch.autograd.Function):
+    """The identity, through which no gradient comes: not zeros, none."""
+
+    @staticmethod
+    def forward(ctx, y):
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None
+
+
+@pytest.mark.parametrize("name", ["max", "avg", "aps"])
+def test_where_no_gradient_comes_there_is_none(name):
+    operator, x = pooling.create(name, kernel_size=2, stride=2), torch.randn(2, 3, 8, 8, requires_grad=True)
+    assert torch.autograd.grad(Cut.apply(operator(x)).sum(), x, allow_unused=True) == (None,)
