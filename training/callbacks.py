@@ -27,7 +27,9 @@ class RunLogger(TensorBoardLogger):
     """TensorBoard events directly in the run's folder, and nothing else (the config is in config.yaml)."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False)
+        # Ctrl-C may come between putting an event down and telling the thread that writes, which then finds it at its
+        # next flush: by default in two minutes, for which a process that was told to end would wait.
+        super().__init__(save_dir=folder, name="", version="", default_hp_metric=False, flush_secs=5)
 
     def save(self) -> None:
         self.experiment.flush()
