@@ -58,5 +58,5 @@ POOLZOO_DEFINE(POOLZOO_LIBRARY, m) {
 POOLZOO_IMPLEMENT(POOLZOO_LIBRARY, CPU, m) {
     m.impl("pool2d", TORCH_BOX(&poolzoo::forward<poolzoo::run_forward>));
     m.impl("pool2d_forward", TORCH_BOX(&poolzoo::forward_alone<poolzoo::run_forward>));
-    m.impl("pool2d_backward", TORCH_BOX((&poolzoo::backward<poolzoo::run_backward, poolzoo::add_up>)));
+    m.impl("pool2d_backward", TORCH_BOX((&poolzoo::backward<poolzoo::run_backward, &poolzoo::add_up>)));
 }

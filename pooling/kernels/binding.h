@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "call.h"
@@ -41,7 +42,6 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 using Run = void (*)(const Call&, const Tensor& like);
-using AddUp = void (*)(const Call&);
 
 inline Dtype dtype_of(const Tensor& x) {
     switch (x.scalar_type()) {
@@ -226,13 +226,13 @@ inline Tensor gradient_by(const MaybeTensor& parameter, bool wanted, const Tenso
     return empty_strided(p, p.dim(), p.sizes().data(), p.strides().data(), p.scalar_type());
 }
 
-// dx, dlogits and the gradients by parameter and table or, where nothing adds them up here, what they are the sums of.
-template <Run run, AddUp add_up>
+// dx, dlogits and the gradients by parameter and table or, where add_up is nullptr, what they are the sums of.
+template <Run run, auto add_up>
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& given_gradient, const MaybeTensor& input, const MaybeTensor& given_logits, const MaybeTensor& parameter,
     const MaybeTensor& table, const MaybeTensor& given_saved, int64_t H, int64_t W, bool channels_last, int64_t reducer,
     const std::vector<int64_t>& window, const std::vector<double>& numbers, bool parameter_gradient) {
-    constexpr bool adds_up = add_up != nullptr;
+    constexpr bool adds_up = !std::is_null_pointer_v<decltype(add_up)>;
     const Tensor gradient = in_format(given_gradient, channels_last);
     const int64_t N = gradient.size(0), C = gradient.size(1);
     Call call = call_of(gradient, N, C, H, W, channels_last, reducer, window, numbers);
