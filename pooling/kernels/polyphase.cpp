@@ -294,6 +294,30 @@ void run_gather(const Polyphase& p, const Tensor&) {
     with_storage(p.dtype, [&](auto type) { gather<decltype(type)>(p); });
 }
 
+template <class S>
+Polyphase image_of(const Polyphase& p, int64_t n) {
+    Polyphase image = p;
+    image.N = 1;
+    image.found = p.found + n, image.phase = image.found;
+    image.x = static_cast<const S*>(p.x) + n * p.C * p.H * p.W;
+    image.y = static_cast<S*>(p.y) + n * p.C * p.oh * p.ow;
+    return image;
+}
+
+// Many images are pooled one by one, each by one thread: what its norms have read, its gather then finds in the cache.
+void run_pool(const Polyphase& p, const Tensor& like) {
+    const auto pool = [&](const Polyphase& part) {
+        run_choose(part, like);
+        if (part.has_outputs()) run_gather(part, like);
+    };
+    if (p.N < 4 * static_cast<int64_t>(torch::stable::get_num_threads())) return pool(p);
+    with_storage(p.dtype, [&](auto type) {
+        parallel(p.N, int64_t{p.C} * p.H * p.W, [&](int64_t begin, int64_t end) {
+            for (int64_t n = begin; n < end; n++) pool(image_of<decltype(type)>(p, n));
+        });
+    });
+}
+
 void run_scatter(const Polyphase& p, const Tensor&) {
     check_phase(p);
     with_storage(p.dtype, [&](auto type) { scatter<decltype(type)>(p); });
@@ -312,8 +336,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(poolzoo, CPU, m) {
     m.impl("polyphase_norms", TORCH_BOX(&poolzoo::polyphase_norms<poolzoo::run_norms>));
-    m.impl("polyphase_pool", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
-    m.impl("polyphase_pool_forward", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
+    m.impl("polyphase_pool", TORCH_BOX(&poolzoo::polyphase_pool<poolzoo::run_pool>));
+    m.impl("polyphase_pool_forward", TORCH_BOX(&poolzoo::polyphase_pool<poolzoo::run_pool>));
     m.impl("polyphase_gather", TORCH_BOX(&poolzoo::polyphase_gather<poolzoo::run_gather>));
     m.impl("polyphase_scatter", TORCH_BOX(&poolzoo::polyphase_scatter<poolzoo::run_scatter>));
 }

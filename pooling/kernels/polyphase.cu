@@ -132,6 +132,11 @@ void run_gather(const Polyphase& p, const Tensor& like) {
     device.check();
 }
 
+void run_pool(const Polyphase& p, const Tensor& like) {
+    run_choose(p, like);
+    if (p.has_outputs()) run_gather(p, like);
+}
+
 void run_scatter(const Polyphase& p, const Tensor& like) {
     const Device device(like);
     const PolyphaseFrame frame(p);
@@ -156,8 +161,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(poolzoo_threads, m) {
 STABLE_TORCH_LIBRARY_IMPL(poolzoo_threads, CPU, m) {
 #endif
     m.impl("polyphase_norms", TORCH_BOX(&poolzoo::polyphase_norms<poolzoo::run_norms>));
-    m.impl("polyphase_pool", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
-    m.impl("polyphase_pool_forward", TORCH_BOX((&poolzoo::polyphase_pool<poolzoo::run_choose, poolzoo::run_gather>)));
+    m.impl("polyphase_pool", TORCH_BOX(&poolzoo::polyphase_pool<poolzoo::run_pool>));
+    m.impl("polyphase_pool_forward", TORCH_BOX(&poolzoo::polyphase_pool<poolzoo::run_pool>));
     m.impl("polyphase_gather", TORCH_BOX(&poolzoo::polyphase_gather<poolzoo::run_gather>));
     m.impl("polyphase_scatter", TORCH_BOX(&poolzoo::polyphase_scatter<poolzoo::run_scatter>));
 }

@@ -71,6 +71,7 @@ struct Polyphase {
     void* dx;
 
     HD int components() const { return sh * sw; }
+    HD bool has_outputs() const { return int64_t{N} * C * oh * ow > 0; }
     // The first component of the largest norm, of which a NaN is the largest.
     HD int64_t largest(int n) const {
         const double* norm = norms + int64_t{n} * components();
@@ -128,7 +129,7 @@ Tensor polyphase_norms(const Tensor& input, const std::vector<int64_t>& stride, 
     return norms;
 }
 
-template <RunPolyphase choose, RunPolyphase gather>
+template <RunPolyphase run>
 std::tuple<Tensor, Tensor> polyphase_pool(const Tensor& input, const std::vector<int64_t>& stride, int64_t border,
                                           int64_t order) {
     const bool channels_last = is_channels_last(input);
@@ -141,8 +142,7 @@ std::tuple<Tensor, Tensor> polyphase_pool(const Tensor& input, const std::vector
     const Tensor y = empty_as(x, p.N, p.C, p.oh, p.ow, channels_last, x.scalar_type());
     p.phase = p.found = static_cast<int64_t*>(phase.mutable_data_ptr());
     p.y = y.mutable_data_ptr();
-    if (p.N > 0) choose(p, x);
-    if (y.numel() > 0) gather(p, x);
+    if (p.N > 0) run(p, x);
     return {y, phase};
 }
 
