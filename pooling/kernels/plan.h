@@ -204,7 +204,9 @@ struct Plan {
     }
 
     void plan_channels() {
+        in_place = wide() && w.C % L == 0;
         group = w.C <= 2 * kGroup ? w.C : kGroup;
+        while (in_place && w.C % group != 0) group -= L;  // a smaller last group's blocks would reach into the next pixel
         groups = ceil_div(w.C, group);
         units = w.N * groups;
         pixel = ceil_div(group, L) * L;
@@ -212,7 +214,6 @@ struct Plan {
         row = w.W * pixel;
         out_row = w.ow * pixel;
         behind = row;
-        in_place = wide() && w.C % L == 0;
         whole_rows = pixel == w.C;
         const int64_t x_pixel = in_place ? w.C : pixel;
         offsets.resize(w.kw * w.ow);

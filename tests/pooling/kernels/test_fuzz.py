@@ -155,6 +155,16 @@ def test_the_usual_windows_where_rows_are_whole_vectors(case, window, layout):
     compare(case, x, window)
 
 
+@pytest.mark.parametrize("channels", [144, 200, 272])  # in groups of 48, 64 with 8 left over, and 16
+@pytest.mark.parametrize("window", [Window((2, 2), (2, 2)), Window((3, 3), (2, 2), (1, 1))], ids=["2x2", "3x3"])
+@pytest.mark.parametrize("case", CASES + DRAWN, ids=lambda case: case.name)
+def test_channels_last_with_more_channels_than_are_taken_together(case, window, channels):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, channels, 4, 6, generator=generator).mul(4).round().div(4).to(memory_format=torch.channels_last)
+    compare(case, x, window)
+    compare_gradients(case, x, window)
+
+
 def compare_blur(x, stride, length, pad_mode):
     eps = torch.finfo(x.dtype).eps
     with pooling.backend("native"):
