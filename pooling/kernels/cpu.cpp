@@ -1,7 +1,7 @@
 // Instances of the CPU driver: compiled once per group of reducers and type (POOLZOO_GROUP, POOLZOO_WIDE) and per
 // instruction set, so that the parts build in parallel.
 #include "cpu.h"
-#include "gather.h"
+#include "factored.h"
 #include "planes.h"
 
 #ifdef POOLZOO_PLUGIN
@@ -93,6 +93,11 @@ void backward(const Call& call, Parallel parallel) {
     } else if constexpr (traits.indexed) {
         backward_by_taps<Max, T>(plan, parallel);  // alike for all
     } else if constexpr (!traits.linear || traits.learned) {
+        if constexpr (traits.sums > 0 && sizeof(T) == 4) {
+            if (call.slope_sums == nullptr && WindowSums<R, T>::takes(plan)) {
+                return by_rows<T, factored_range<R, T>>(plan, parallel, plan.units * plan.w.oh, plan.row);
+            }
+        }
         with_side(plan, [&](auto side) {
             if constexpr (side == 2) {  // those that are no tiles are rare
                 if (!are_tiles(plan)) return send<T, Slopes<R, T, 0>>(plan, parallel);

@@ -1,8 +1,10 @@
 // The CPU driver's forward pass: blocks of lanes, tap by tap. gather.h and squares.h are the backward pass.
 #pragma once
 
+#include <optional>
+
 #include "cpu_kernel.h"
-#include "rows.h"
+#include "window_sums.h"
 
 namespace poolzoo {
 
@@ -19,18 +21,38 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     Buffer<Int<T>> taps(save && !plan.whole_rows ? plan.out_row : 0);
     T* const all_slopes = static_cast<T*>(save ? plan.call.slopes : nullptr);
     Buffer<T> slopes(all_slopes != nullptr && !plan.whole_rows ? plan.out_row : 0);
+    constexpr bool by_sums = K == 3 && requires(const typename Row::Red& red, V v) { red.mean(v, v); };
+    std::conditional_t<by_sums, std::optional<WindowSums<R, T>>, int> sums{};
+    if constexpr (by_sums) {
+        if (WindowSums<R, T>::takes(plan)) sums.emplace(plan, row);
+    }
     Unit unit = plan.unit(begin / plan.w.oh);
     int64_t i = begin % plan.w.oh;
-    row.enter_unit(unit);
+    const auto enter_unit = [&] {
+        row.enter_unit(unit);
+        if constexpr (by_sums) {
+            if (sums) sums->enter_unit();
+        }
+    };
+    enter_unit();
     for (int64_t at = begin; at < end; at++, i++) {
         if (i == plan.w.oh) {
             unit = plan.unit(unit.index + 1), i = 0;
-            row.enter_unit(unit);
+            enter_unit();
         }
         row.enter_row(unit, i);
         row.draw(unit, i);
         T* out = plan.out_in_place ? static_cast<T*>(plan.call.y) + plan.out_at(unit, i) : buffer.data();
         const int64_t first = plan.out_at(unit, i);
+        if constexpr (by_sums) {
+            const auto write_mean = [&](const Block& b, const auto& found) __attribute__((always_inline)) {
+                store(out + b.out, typename Row::Red(row.given(b)).mean(found.total, found.sum));
+            };
+            if (sums && sums->each(unit, i, write_mean)) {
+                if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
+                continue;
+            }
+        }
         row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
             const Block& b = windows.b;
             const auto given = row.given(b);

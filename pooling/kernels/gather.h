@@ -57,16 +57,23 @@ class Gather {
         }
     }
 
-    // Rows [begin, end) of one unit's dx.
-    void rows(const Unit& unit, int64_t begin, int64_t end) {
+    // Some of the rows [begin, end) of one unit's dx are to come.
+    void enter_unit(const Unit& unit, int64_t begin, int64_t end) {
         sender_.enter_unit(unit, begin, end);
         std::fill(held_.begin(), held_.end(), -1);
+    }
+    void row(const Unit& unit, int64_t h) {
+        send_to(unit, h);
+        if (!plan_.w.channels_last && !of_all_rows_) terms_.clear(), first_terms_.clear(), collect_terms(h);
+        gather<0>(unit, h, plan_.call.dx);
+        if constexpr (Sender::targets == 2) gather<1>(unit, h, plan_.call.dlogits);
+    }
+    void rows(const Unit& unit, int64_t begin, int64_t end) {
+        enter_unit(unit, begin, end);
         send_to(unit, begin);
         for (int64_t h = begin; h < end; h++) {
             if (h + 1 < end) send_to(unit, h + 1);
-            if (!plan_.w.channels_last && !of_all_rows_) terms_.clear(), first_terms_.clear(), collect_terms(h);
-            gather<0>(unit, h, plan_.call.dx);
-            if constexpr (Sender::targets == 2) gather<1>(unit, h, plan_.call.dlogits);
+            row(unit, h);
         }
     }
 

@@ -266,13 +266,18 @@ HD Number<V> total(V v) {
 }
 
 // a0 b0 a1 b1 ...
-template <class V, class T>
-HD void store_joined(V a, V b, T* to) {
+template <class V>
+HD void join(V& a, V& b) {
     constexpr int L = Lanes<V>::count;
     Int<V> low, high;
     for (int k = 0; k < L; k++) low[k] = k / 2 + (k % 2) * L, high[k] = L / 2 + k / 2 + (k % 2) * L;
-    store(to, __builtin_shuffle(a, b, low));
-    store(to + L, __builtin_shuffle(a, b, high));
+    const V joined = __builtin_shuffle(a, b, low);
+    b = __builtin_shuffle(a, b, high), a = joined;
+}
+template <class V, class T>
+HD void store_joined(V a, V b, T* to) {
+    join(a, b);
+    store(to, a), store(to + Lanes<V>::count, b);
 }
 
 struct Any {

@@ -14,12 +14,21 @@ struct LargestAndRest {
     }
 };
 
-// (1/r) log mean e^{r x} = (top + log(1 + mean(e^{r x - top} - 1))) / r, top = max r x; the mean of x at r = 0.
+// What e^{steepness x} of a member is to be divided by e^{steepness top} for: of x upside down where the steepness is negative.
+// As a product of a difference, which is 0 for the top itself: r x - r top, computed as one, need not be.
+template <class V>
+HD V exponent_below(V turned, V top, V steepness) {
+    const V below = greater(splat<V>(Format<Number<V>>::lowest), turned - top);  // -infinity times 0 would be NaN
+    return absolute<V>(steepness) * below;
+}
+
+// (1/r) log mean e^{r x} = top + log(1 + mean(e^{r (x - top)} - 1)) / r, top = max x, min x where r < 0; the mean of x at r = 0.
 template <class V>
 struct LogSumExp : Weighted<LogSumExp<V>, V> {
     using I = Int<V>;
     static constexpr Traits traits = {
-        .passes = 2, .backward_passes = 2, .learned_passes = 3, .learned = true, .weighted = true, .forward_at_once = true};
+        .passes = 2, .backward_passes = 2, .learned_passes = 3, .learned = true, .weighted = true, .forward_at_once = true,
+        .sums = 1};
     V r, count;
     struct State {
         V top, excess, sum, first, second;
@@ -41,29 +50,31 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
     // Leaves NaN and infinity to `add`. The largest member's weight is known.
     template <int N, class Only>
     HD bool at_once(State& s, const V (&x)[N], Only) const {
-        V scaled[N], sum = splat<V>(0);
-        for (int k = 0; k < N; k++) scaled[k] = r * x[k], sum = sum + x[k];
-        const LargestAndRest<N, V> members(scaled);
+        V turned[N], sum = splat<V>(0);
+        for (int k = 0; k < N; k++) turned[k] = turned_by(x[k], r), sum = sum + x[k];
+        const LargestAndRest<N, V> members(turned);
         const V finite = (sum + members.largest) * splat<V>(0);
         if (any_other(finite, finite)) return false;
         s.top = members.largest, s.sum = sum;
-        for (const V other : members.rest) s.excess = s.excess + exponential_less_one<V>(other - s.top);
+        const V steepness = absolute<V>(r);
+        for (const V other : members.rest) s.excess = s.excess + exponential_less_one<V>(steepness * (other - s.top));
         return true;
     }
     HD void look(State& s, V x, V) const {
-        s.top = larger<V>(r * x, s.top);
+        s.top = larger<V>(turned_by(x, r), s.top);
         s.sum = s.sum + x;
     }
-    HD V weight(V x, V, const State& s) const { return exponential_less_one<V>(r * x - s.top); }
+    HD V weight(V x, V, const State& s) const { return exponential_less_one<V>(exponent_below<V>(turned_by(x, r), s.top, r)); }
     HD void gather(State& s, V, V w) const { s.excess = s.excess + w; }
     HD V result(const State& s) const {
         const V each = splat<V>(1) / count;  // once: divisions take long
-        const V finite = (s.top + logarithm_of_one_more<V>(s.excess * each)) / r;
-        const V infinite = s.top * r;
-        const V far = splat<V>(INFINITY);
-        return r == splat<V>(0) ? s.sum * each : (s.top == far) | (s.top == -far) ? infinite : finite;
+        const V top = turned_by(s.top, r), finite = top + logarithm_of_one_more<V>(s.excess * each) / r;
+        return r == splat<V>(0) ? s.sum * each : absolute<V>(top) == splat<V>(INFINITY) ? top : finite;
     }
     HD V slope_by(V, const State& s, V w) const { return (splat<V>(1) + w) * (splat<V>(1) / (count + s.excess)); }
+    HD V exponent(V x, V) const { return r * x; }
+    HD V factor(V g, V total) const { return g / total; }
+    HD V to_member(V, V w, V a, V) const { return w * a; }
     HD V parameter_slope(const State& s) const {
         const V spread = (s.second - s.first * s.first) * splat<V>(0.5);
         return r == splat<V>(0) ? spread : (s.first - result(s)) / r;
@@ -75,7 +86,8 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
 template <class V>
 struct Soft : Weighted<Soft<V>, V> {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .weighted = true, .forward_at_once = true};
+    static constexpr Traits traits = {
+        .passes = 2, .backward_passes = 2, .weighted = true, .forward_at_once = true, .sums = 2};
     V beta;
     struct State {
         V top, weight, sum;
@@ -98,11 +110,10 @@ struct Soft : Weighted<Soft<V>, V> {
         s.sum = turned_by(s.sum, beta);
         return true;
     }
-    HD void look(State& s, V x, V) const { s.top = greater(beta * x, s.top); }
+    HD void look(State& s, V x, V) const { s.top = greater(turned_by(x, beta), s.top); }
     HD V weight(V x, V, const State& s) const {
-        const V large = splat<V>(Format<Number<V>>::large) * absolute<V>(beta);
-        const V common = absolute<V>(s.top) > large ? splat<V>(10) : splat<V>(0);
-        return exponential<V>(beta * x - s.top - common);
+        const V common = absolute<V>(s.top) > splat<V>(Format<Number<V>>::large) ? splat<V>(10) : splat<V>(0);
+        return exponential<V>(exponent_below<V>(turned_by(x, beta), s.top, beta) - common);
     }
     HD void gather(State& s, V x, V w) const {
         s.weight = s.weight + w;
@@ -112,13 +123,17 @@ struct Soft : Weighted<Soft<V>, V> {
     HD V slope_by(V x, const State& s, V w) const {
         return w * (splat<V>(1) / s.weight) * (splat<V>(1) + beta * (x - result(s)));
     }
+    HD V exponent(V x, V) const { return beta * x; }
+    HD V mean(V total, V sum) const { return sum / total; }
+    HD V factor(V g, V total) const { return g / total; }
+    HD V to_member(V x, V w, V a, V b) const { return w * (a + beta * (x * a - b)); }
 };
 
 // sum_i w_i x_i, w = softmax(l) with logits l from outside (LIP, Gao 2019).
 template <class V>
 struct WeightedMean : Weighted<WeightedMean<V>, V> {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .weighted = true, .inputs = 2};
+    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .weighted = true, .inputs = 2, .sums = 2};
     struct State {
         V top, weight, sum;
     };
@@ -134,6 +149,11 @@ struct WeightedMean : Weighted<WeightedMean<V>, V> {
     HD V slope_by(V, const State& s, V w) const { return w * (splat<V>(1) / s.weight); }
     HD V logit_slope(V x, V logit, const State& s) const { return logit_slope_by(x, s, weight(x, logit, s)); }
     HD V logit_slope_by(V x, const State& s, V w) const { return slope_by(x, s, w) * (x - result(s)); }
+    HD V exponent(V, V logit) const { return logit; }
+    HD V mean(V total, V sum) const { return sum / total; }
+    HD V factor(V g, V total) const { return g / total; }
+    HD V to_member(V, V w, V a, V) const { return w * a; }
+    HD V to_logit(V x, V w, V a, V b) const { return w * (x * a - b); }
 };
 
 // A mean whose weights depend on the window's mean m: y = sum_i w_i x_i / sum_i w_i with w_i = weight(x_i, m).

@@ -85,7 +85,7 @@ struct Lp : Weighted<Lp<V>, V> {
 template <class V>
 struct Root2 {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .light = true};
+    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .light = true, .sums = 1};
     V count;
     struct State {
         V largest, total;
@@ -119,6 +119,10 @@ struct Root2 {
         const V square = s.total * count, each = square == splat<V>(0) ? square : splat<V>(1) / root(square);
         return x * (splat<V>(1) / unit(s)) * each;
     }
+    HD V own_weight(V x) const { return x * x; }
+    HD V mean(V total, V) const { return root(total / count); }
+    HD V factor(V g, V total) const { return total == splat<V>(0) ? total : g / root(total * count); }
+    HD V to_member(V x, V, V a, V) const { return x * a; }
 };
 
 // Generalised mean (Radenovic 2018): Lp of max(x, eps).

@@ -37,6 +37,7 @@ struct Traits {
     bool light = false;           // so little is computed that memory decides how long it takes
     bool forward_at_once = false; // has at_once, which leaves what `result` needs but not what slopes do
     int inputs = 1;               // 2: values and logits
+    int sums = 0;                 // a window's, by which slopes factor, see factored.h: 1: of weights; 2: also of weights * x
 };
 
 // dy/dparameter, or the slope number k where there are several.
@@ -59,6 +60,9 @@ HD auto parameter_slope(const Red& reducer, const State& s, int k) {
 //
 // A reducer whose members have weights that are known after a first look at them: `look(s, x, logit)`, then
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.
+//
+// One whose sums over a window tell all (`sums`): a member's weight is own_weight(x), or e^exponent(x, logit); the result is
+// mean(total, sum), where it is as exact as that of `add`; the slopes are those of `to_member` and `to_logit`, see factored.h.
 template <class Self, class V>
 struct Weighted {
     HD const Self& self() const { return static_cast<const Self&>(*this); }

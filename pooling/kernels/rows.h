@@ -163,6 +163,13 @@ struct RowOf {
         return g;
     }
 
+    // What a member is given before its windows are: the parameter alone.
+    HD Given<V> given_to_member(int64_t channel) const {
+        Given<V> g{};
+        g.parameter = load<V>(parameter.data() + channel);
+        return g;
+    }
+
     // Where a block's members at row tap r and column tap t begin, and they.
     HD static const T* at(const RowRing<T>& values, const Block& b, int r, int t) { return values.rows[r] + b.x_tap[t]; }
     HD V members(const T* at, const Block& b) const {

@@ -165,6 +165,41 @@ def test_channels_last_with_more_channels_than_are_taken_together(case, window, 
     compare_gradients(case, x, window)
 
 
+OVERLAPPING = {
+    "soft": lambda x, w: functional.soft_pool2d(x, w, beta=0.7),
+    "lse": lambda x, w: functional.lse_pool2d(x, w, r=0.7),
+    "values": lambda x, w: functional.weighted_mean_pool2d(x, w, logits=torch.ones_like(x).cumsum(-1) / 32),
+    "logits": lambda x, w: functional.weighted_mean_pool2d(torch.ones_like(x).cumsum(-1).cos(), w, logits=x),
+    "lp2": functional.lp_pool2d,
+}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("odd", [0.0, 60.0, -200.0, 1e9, -1e30, 1e-25, 1e-42, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_numbers_for_which_sums_over_rows_are_not_right(name, odd, layout):
+    """Among others for which they are, in x and in the gradient; beside float64, which is not computed that way."""
+    function, window = OVERLAPPING[name], Window((3, 3), (2, 2), (1, 1))
+    differentiable = name != "soft" or not 1e6 < abs(odd) < float("inf")  # beta (x - y) is y's rounding alone
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(3, 32, 12, 64, generator=generator).mul(8).round().div(8)
+    x[0, ::7, 3, 5::9], x[1, :, 6:9, 20:40], x[2, 5] = odd, odd, odd
+    weight = torch.randn(3, 32, 6, 32, generator=generator)
+    weight[0, 1::6, 2, ::5], weight[2, 9] = odd, odd
+    found = []
+    for dtype, x_layout in ((torch.float32, layout), (torch.float64, torch.contiguous_format)):
+        leaf = x.to(dtype).to(memory_format=x_layout).requires_grad_()
+        y = function(leaf, window)
+        found.append([y, *torch.autograd.grad(y, leaf, weight.to(dtype))])
+    torch.testing.assert_close(found[0][0].double(), found[1][0], rtol=1e-5, atol=1e-6, equal_nan=True)
+    if not differentiable:
+        return
+    got, expected = found[0][1].double(), found[1][1]
+    scale = torch.nn.functional.max_pool2d(expected.abs().nan_to_num(0, 0, 0), 5, 1, 2)  # of what is added up near by
+    both_nan = got.isnan() & expected.isnan()
+    assert bool((both_nan | (got == expected) | ((got - expected).abs() <= 2e-5 * scale + 1e-44)).all())
+
+
 def compare_blur(x, stride, length, pad_mode):
     eps = torch.finfo(x.dtype).eps
     with pooling.backend("native"):
