@@ -303,7 +303,9 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     SlopeSums<T> slopes_;
 
   public:
-    static constexpr bool made = true, tiles = K == 2, overlaps = K == 3, gathers = K != 2;
+    // Where factored.h has them all, overlapping windows need not be compiled here.
+    static constexpr bool made = true, tiles = K == 2, gathers = K != 2;
+    static constexpr bool overlaps = K == 3 && (traits.sums == 0 || traits.learned);
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
           row_(plan, x_, logits_), gradient_(OutputRow<T>::of_gradient(plan)), slopes_(plan) {}
