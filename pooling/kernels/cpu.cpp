@@ -70,7 +70,8 @@ void send(const Plan<T>& plan, Parallel parallel) {
         if (are_tiles(plan) && !in_place) return by_rows<T, tile_range<T, Sends>>(plan, parallel, out_rows, plan.row);
     }
     if constexpr (Sends::overlaps) {
-        if (overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, out_rows, plan.row);
+        const bool columns = !plan.w.channels_last;
+        if (columns && overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, out_rows, plan.row);
     }
     if constexpr (Sends::gathers) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
 }

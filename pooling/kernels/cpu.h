@@ -1,4 +1,4 @@
-// The CPU driver's forward pass: blocks of lanes, tap by tap. gather.h and squares.h are the backward pass.
+// The CPU driver's forward pass: blocks of lanes, tap by tap. gather.h, squares.h and factored.h are the backward pass.
 #pragma once
 
 #include <optional>
@@ -28,17 +28,11 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     }
     Unit unit = plan.unit(begin / plan.w.oh);
     int64_t i = begin % plan.w.oh;
-    const auto enter_unit = [&] {
-        row.enter_unit(unit);
-        if constexpr (by_sums) {
-            if (sums) sums->enter_unit();
-        }
-    };
-    enter_unit();
+    row.enter_unit(unit);
     for (int64_t at = begin; at < end; at++, i++) {
         if (i == plan.w.oh) {
             unit = plan.unit(unit.index + 1), i = 0;
-            enter_unit();
+            row.enter_unit(unit);
         }
         row.enter_row(unit, i);
         row.draw(unit, i);

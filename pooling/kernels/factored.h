@@ -40,7 +40,6 @@ class Factored {
     template <class OtherRow>
     void rows(const Unit& unit, int64_t first, int64_t last, OtherRow others) {
         row_.enter_unit(unit);
-        windows_.enter_unit();
         for (int64_t i = first; i <= last && i < plan_.w.oh; i++) {
             enter(unit, i);
             if (i > first) tame(i - 1) && tame(i) ? write<2>(unit, 2 * i - 1, i - 1) : others(2 * i - 1);

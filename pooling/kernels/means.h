@@ -73,7 +73,6 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
     }
     HD V slope_by(V, const State& s, V w) const { return (splat<V>(1) + w) * (splat<V>(1) / (count + s.excess)); }
     HD V exponent(V x, V) const { return r * x; }
-    HD V factor(V g, V total) const { return g / total; }
     HD V to_member(V, V w, V a, V) const { return w * a; }
     HD V parameter_slope(const State& s) const {
         const V spread = (s.second - s.first * s.first) * splat<V>(0.5);
@@ -125,7 +124,6 @@ struct Soft : Weighted<Soft<V>, V> {
     }
     HD V exponent(V x, V) const { return beta * x; }
     HD V mean(V total, V sum) const { return sum / total; }
-    HD V factor(V g, V total) const { return g / total; }
     HD V to_member(V x, V w, V a, V b) const { return w * (a + beta * (x * a - b)); }
 };
 
@@ -151,7 +149,6 @@ struct WeightedMean : Weighted<WeightedMean<V>, V> {
     HD V logit_slope_by(V x, const State& s, V w) const { return slope_by(x, s, w) * (x - result(s)); }
     HD V exponent(V, V logit) const { return logit; }
     HD V mean(V total, V sum) const { return sum / total; }
-    HD V factor(V g, V total) const { return g / total; }
     HD V to_member(V, V w, V a, V) const { return w * a; }
     HD V to_logit(V x, V w, V a, V b) const { return w * (x * a - b); }
 };

@@ -62,7 +62,8 @@ HD auto parameter_slope(const Red& reducer, const State& s, int k) {
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.
 //
 // One whose sums over a window tell all (`sums`): a member's weight is own_weight(x), or e^exponent(x, logit); the result is
-// mean(total, sum), where it is as exact as that of `add`; the slopes are those of `to_member` and `to_logit`, see factored.h.
+// mean(total, sum), where it is as exact as that of `add`; the slopes are `to_member` and `to_logit`, by sums of `factor`: see
+// factored.h.
 template <class Self, class V>
 struct Weighted {
     HD const Self& self() const { return static_cast<const Self&>(*this); }
@@ -75,6 +76,7 @@ struct Weighted {
     HD V slope(V x, V logit, const State& s, int) const {
         return self().slope_by(x, s, self().weight(x, logit, s));
     }
+    HD V factor(V g, V total) const { return g / total; }
 };
 
 // The largest or the smallest, the first of several; a NaN is either.

@@ -22,7 +22,7 @@ bool are_tiles(const Plan<T>& plan) {
 template <class T>
 bool overlap_by_one(const Plan<T>& plan) {
     const Window& w = plan.w;
-    return halves(plan) && !w.channels_last && w.kh == 3 && w.kw == 3 && w.ph == 1 && w.pw == 1 &&
+    return halves(plan) && w.kh == 3 && w.kw == 3 && w.ph == 1 && w.pw == 1 &&
            (w.border == Border::Skip || w.border == Border::Reflect);
 }
 

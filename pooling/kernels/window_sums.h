@@ -1,5 +1,6 @@
 // Sums over 3x3 windows at stride 2 whose members' weights depend on no other member: squares, and exponentials, from which
 // nothing is taken off while no sum of them is too large or small. A weight is then found once for all of a member's windows.
+// An output row of such sums is *tame*; the others are left to RowOf, which looks at each window by itself, and to Gather.
 //
 // Windows that overlap by one have the columns 2j - 1, 2j and 2j + 1 of x: an odd one, an even one and the next odd one. So
 // a sum over windows is one of three rows, and then of three columns.
@@ -46,7 +47,7 @@ class WindowSums {
     const int64_t length_;      // of a row of weights: NCHW: with a 0 before it
     Buffer<T> weights_;
     Buffer<T> odd_[2];          // NHWC: the sums down the last pixel's odd column
-    int64_t held_[kRows];
+    int64_t unit_ = -1, held_[kRows];
 
     struct Place {
         int64_t x, weight;  // in a row of x, and of weights
@@ -64,17 +65,13 @@ class WindowSums {
           weights_(exponential_weights ? kRows * length_ : 0) {
         for (auto& odd : odd_) odd.resize(plan.w.channels_last ? plan.pixel : 0);
     }
-    void enter_unit() { std::fill_n(held_, kRows, -1); }
     // float64 is not common, and would only take as long again to compile.
     static bool takes(const Plan<T>& plan) {
-        const Window& w = plan.w;
-        return sizeof(T) == 4 && halves(plan) && w.kh == 3 && w.kw == 3 && w.ph == 1 && w.pw == 1 && w.border == Border::Skip;
+        return sizeof(T) == 4 && overlap_by_one(plan) && plan.w.border == Border::Skip;
     }
 
     const T* x_row(const Unit& unit, int64_t h) const { return static_cast<const T*>(plan_.call.x) + plan_.row_at(unit, h); }
-    const T* weight_row(int64_t h) const {
-        return weights_.data() + (h & (kRows - 1)) * length_ + (plan_.w.channels_last ? 0 : L);
-    }
+    const T* weight_row(int64_t h) const { return weights_.data() + weights_at(h); }
     HD V weight(const Red& reducer, V x, const T* weight_row, int64_t at) const {
         if constexpr (exponential_weights) {
             return load<V>(weight_row + at);
@@ -92,6 +89,7 @@ class WindowSums {
     // body(block, sums) for each block of output row i, which the row has entered. False as soon as one is not tame.
     template <class Body>
     HD bool each(const Unit& unit, int64_t i, Body body) {
+        if (unit.index != unit_) unit_ = unit.index, std::fill_n(held_, kRows, -1);
         const T *x[3], *weights[3];
         const int64_t first = std::max<int64_t>(0, 2 * i - 1);
         for (int64_t h = first; h <= 2 * i + 1; h++) {
@@ -105,13 +103,14 @@ class WindowSums {
     }
 
   private:
+    int64_t weights_at(int64_t h) const { return (h & (kRows - 1)) * length_ + (plan_.w.channels_last ? 0 : L); }
     void weigh(const Unit& unit, int64_t h) {
         if (held_[h & (kRows - 1)] == h) return;
         held_[h & (kRows - 1)] = h;
         const Window& w = plan_.w;
         const T *x = x_row(unit, h), *logits = x;
         if constexpr (Row::traits.inputs == 2) logits = static_cast<const T*>(plan_.call.logits) + plan_.row_at(unit, h);
-        T* const to = const_cast<T*>(weight_row(h));
+        T* const to = weights_.data() + weights_at(h);
         const auto one = [&](int64_t x_at, int64_t at, int64_t channel) __attribute__((always_inline)) {
             const Red reducer(row_.given_to_member(channel));
             store(to + at, exponential<V>(lesser(splat<V>(80), reducer.exponent(load<V>(x + x_at), load<V>(logits + x_at)))));
@@ -180,7 +179,8 @@ class WindowSums {
         Sizes<V> sizes;
         for (int r = 0; r < rows; r++) {
             for (int half = 0; half < 2; half++) sizes.add(load<V>(x[r] + place(b, half).x));
-            if (b.column > 0) sizes.add(plan_.w.channels_last ? load<V>(x[r] + place(b, 0).x - plan_.w.C) : V{} + x[r][2 * b.column - 1]);
+            if (b.column == 0) continue;
+            sizes.add(plan_.w.channels_last ? load<V>(x[r] + place(b, 0).x - plan_.w.C) : V{} + x[r][2 * b.column - 1]);
         }
         return sizes.within(kLeastMember, INFINITY);
     }
