@@ -5,23 +5,20 @@ from uint8 images in memory on the device. The goal is a ratio of at least 0.9.
 """
 
 import argparse
-import csv
-import platform
-import re
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 import models
+from benchmarks import tables
+from benchmarks.timing import environment_name
 from datamodules.transforms import normalise
 from evaluation.efficiency import timed
 from evaluation.shift import Grid, measure, passes
 
 NETWORKS = (("lenet5", 32, 250), ("resnet20", 32, 50), ("resnet18", 64, 8))  # name, image size, batch size
 GRID = Grid(m=7)
-RESULTS = Path(__file__).parent / "results"
 
 
 def benchmark(name: str, image_size: int, batch_size: int, device: torch.device, rounds: int) -> dict[str, object]:
@@ -56,33 +53,20 @@ def benchmark(name: str, image_size: int, batch_size: int, device: torch.device,
     }  # fmt: skip
 
 
-def processor(device: torch.device) -> str:
-    """The hardware's name, fit for a file's."""
-    name = platform.processor() or platform.machine()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    elif (info := Path("/proc/cpuinfo")).exists() and (found := re.search(r"model name\s*: (.+)", info.read_text())):
-        name = found.group(1)
-    return re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"\((R|TM)\)|CPU|@.*", "", name)).strip("-").lower()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="timings of each, of which the median counts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
+    tables.add_output(parser)
     options = parser.parse_args(arguments)
+    tables.make_output(parser, options.output)
     device = torch.device(options.device)
     rows = []
     for network in NETWORKS:
         rows.append(benchmark(*network, device, options.rounds))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / f"evaluation-{processor(device)}-torch{torch.__version__.split('+')[0]}.csv"
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    file = options.output / f"evaluation-{environment_name(device.type)}.csv"
+    tables.keep([tuple(row.values()) for row in rows], tuple(rows[0]), file)
     print(f"written to {file}")
 
 

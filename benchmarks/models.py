@@ -10,11 +10,7 @@ Keeps benchmarks/results/models-ENVIRONMENT.csv: the last rows of each backbone,
 """
 
 import argparse
-import csv
-import itertools
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -22,7 +18,8 @@ from torch import nn
 
 import models
 import pooling
-from benchmarks.timing import RESULTS, environment_name, interleaved, wall_time
+from benchmarks import tables
+from benchmarks.timing import environment_name, interleaved, wall_time
 from models import report
 
 OPERATORS = ("max", "stochastic", "soft", "blur", "aps")
@@ -132,21 +129,6 @@ def compared(seconds: dict[str, list[float]], name: str, against: str) -> tuple[
     return round(1000 * median(seconds[name]), 2), round(ratio, 3), against
 
 
-def keep(rows: list[Row], file: Path) -> None:
-    """Put rows into a file of results, in place of those of the same backbones. The file is a whole one at any time."""
-    held: dict[str, list[Sequence[object]]] = {}
-    if file.exists():
-        with file.open(newline="") as stream:
-            earlier = [[row.get(column, "") for column in COLUMNS] for row in csv.DictReader(stream)]
-        held = {name: list(group) for name, group in itertools.groupby(earlier, lambda row: row[0])}
-    held |= {str(name): list(group) for name, group in itertools.groupby(rows, lambda row: row[0])}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".part")
-    with draft.open("w", newline="") as stream:
-        csv.writer(stream).writerows([COLUMNS, *itertools.chain.from_iterable(held.values())])
-    os.replace(draft, file)
-
-
 def main(given: Sequence[str] | None = None) -> None:
     about = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser("python -m benchmarks.models", usage="%(prog)s [options]", description=about)
@@ -160,12 +142,13 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, help="side of the images; by default the usual one, 128 for large networks")
     parser.add_argument("--threads", type=int, default=2, help="2 by default")
     parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
+    tables.add_output(parser)
     arguments = parser.parse_args(given)
     for name in ("threads", "batch", "size"):
         number = getattr(arguments, name)
         if number is not None and number < 1:
             parser.error(f"--{name} must be at least 1, got {number}")
+    tables.make_output(parser, arguments.output)
     torch.set_num_threads(arguments.threads)
     pooling.plugins.load(arguments.plugins)
     theirs = [
@@ -175,7 +158,7 @@ def main(given: Sequence[str] | None = None) -> None:
     for name in arguments.models:
         size, batch = usual(name)
         rows = measure(name, arguments.size or size, arguments.batch or batch, arguments.seconds, (*OPERATORS, *theirs))
-        keep(rows, file)
+        tables.keep(rows, COLUMNS, file)
         for mode in ("forward", "forward+backward"):
             cells = [f"{network} {ratio}" for *_, its, network, _, ratio, _ in rows if its == mode]
             print(f"{name:16} {mode:17} {'  '.join(cells)}", flush=True)

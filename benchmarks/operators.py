@@ -2,17 +2,16 @@
 
 Every native operator in both memory formats, with 2x2 windows and with overlapping 3x3 ones at stride 2, forward and
 forward + backward. The operator, the fastest way to write it in PyTorch and a copy take turns in one run. Also what it
-saves for its backward pass, and what a call on a small input costs. Writes
-benchmarks/results/operators-ENVIRONMENT.csv; benchmarks/README.md says what the columns mean.
+saves for its backward pass, and what a call on a small input costs. Keeps
+benchmarks/results/operators-ENVIRONMENT.csv: the last rows of each operator, written whenever one is measured;
+benchmarks/README.md says what the columns mean.
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
@@ -20,10 +19,10 @@ import torch
 from torch import Tensor
 
 import pooling
+from benchmarks import tables
 from benchmarks.alternatives import PROGRAMS
 from benchmarks.subjects import BACKWARD, FORWARD, SUBJECTS, WINDOWS, add_plugins, bound
 from benchmarks.timing import (
-    RESULTS,
     Call,
     ColdCaches,
     device_time,
@@ -359,14 +358,6 @@ def described_saving(per_output: float | None, keeps_input: bool | None) -> str:
     return "" if per_output is None else f"{per_output:.2f}{' + x' if keeps_input else ''}"
 
 
-def write(rows: Sequence[Row], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
 def forms_of(operator: str) -> list[str]:
     """The benchmarks of a registered operator: lp has lp2 and lp3."""
     return [name for name, subject in SUBJECTS.items() if subject.operator == operator]
@@ -383,7 +374,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="no alternatives under torch.compile")
     parser.add_argument("--no-alternatives", action="store_true", help="native operators and copies only")
     parser.add_argument("--plugins", nargs="+", metavar="FILE", default=[], help="operators of your own, timed too")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the CSV file")
+    tables.add_output(parser)
     options = parser.parse_args(arguments)
     pooling.plugins.load(options.plugins)
     add_plugins()
@@ -403,6 +394,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.device not in native.LOADED.variants:
         reason = native.LOADED.missing.get(options.device, "python -m pooling.kernels.build builds them")
         parser.error(f"no native operators for {options.device}: {reason}")
+    tables.make_output(parser, options.output)
     return options
 
 
@@ -412,23 +404,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     benchmark = Benchmark(options.device, options.rounds, not options.no_alternatives, not options.quick)
+    file = options.output / f"operators-{environment_name(options.device)}.csv"
     rows: list[Row] = []
+    small_rows: dict[str, list[Row]] = {}
     start = time.monotonic()
     for name in options.operators:
         if name in PROGRAMS and SUBJECTS[name].operator not in NATIVE_OPERATORS | {"weighted_mean"}:
             benchmark.notes.append(f"{name}: has no native operator, plain PyTorch was measured")
+        cells: list[Row] = []
         for dtype in DTYPES[options.device]:
             for layout in LAYOUTS:
                 for window in WINDOWS:
                     for mode in (FORWARD, BACKWARD):
                         x = torch.randn(options.shape, dtype=dtype, device=options.device)
-                        rows.append(benchmark.measure(Case(name, window, layout, mode, x)))
-                        print(f"{time.monotonic() - start:5.0f} s  {described_row(rows[-1])}", flush=True)
+                        cells.append(benchmark.measure(Case(name, window, layout, mode, x)))
+                        print(f"{time.monotonic() - start:5.0f} s  {described_row(cells[-1])}", flush=True)
+        small_rows[name] = [benchmark.measure_small(name, mode) for mode in (FORWARD, BACKWARD)]
+        tables.keep([astuple(row) for row in (*cells, *small_rows[name])], COLUMNS, file)
+        rows += cells
     print(f"\na call on {'x'.join(map(str, SMALL))}, 2x2, as a multiple of torch.nn.functional.max_pool2d:")
-    for name in options.operators:
-        small = [benchmark.measure_small(name, mode) for mode in (FORWARD, BACKWARD)]
-        cells = [f"{row.mode} {row.ratio:5.2f} ({1000 * row.milliseconds:.1f} us)" for row in small]
-        print(f"  {name:16} {'   '.join(cells)}", flush=True)
+    for name, small in small_rows.items():
+        calls = [f"{row.mode} {row.ratio:5.2f} ({1000 * row.milliseconds:.1f} us)" for row in small]
+        print(f"  {name:16} {'   '.join(calls)}")
         rows += small
     print("\n".join(summary(rows)))
     other = "cpu" if options.device == "cuda" else "cuda"
@@ -438,8 +435,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif not benchmark.compiled:
         benchmark.notes.append("alternatives under torch.compile: not measured (--quick)")
     print("\n" + "\n".join(benchmark.notes))
-    file = options.output / f"operators-{environment_name(options.device)}.csv"
-    write(rows, file)
     print(f"written to {file}")
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
-
 Call = Callable[[], object]
 
 

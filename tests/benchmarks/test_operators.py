@@ -145,6 +145,16 @@ def test_the_table_has_every_cell(tmp_path, capsys):
     assert "alternatives under torch.compile: not measured" in printed
 
 
+def test_a_run_of_some_operators_keeps_the_figures_of_the_others(tmp_path):
+    options = "--shape 1x2x8x8 --rounds 1 --threads 1 --no-alternatives --device cpu --output"
+    for names in ("max,gem", "max"):
+        operators.main(["--operators", names, *options.split(), str(tmp_path)])
+    (file,) = tmp_path.iterdir()
+    with file.open(newline="") as stream:
+        names = [row["benchmark"] for row in csv.DictReader(stream)]
+    assert names == ["max"] * 10 + ["gem"] * 10
+
+
 def test_nothing_is_said_of_programs_that_were_not_run(tmp_path, capsys):
     options = "--operators max --shape 1x2x8x8 --rounds 1 --threads 1 --no-alternatives --device cpu --output"
     operators.main([*options.split(), str(tmp_path)])

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
+from benchmarks import evaluation, operators, tables
 from benchmarks import models as backbones
 from benchmarks.timing import environment_name, interleaved, median_interval, repeated
 
@@ -100,20 +101,30 @@ def test_numbers_below_one_are_refused_in_one_line(option, capsys):
     assert f"{option} must be at least 1, got 0" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("benchmark", [backbones, evaluation, operators], ids=lambda module: module.__name__)
+def test_a_folder_that_cannot_be_made_is_said_in_one_line_before_anything_is_measured(benchmark, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        benchmark.main(["--output", str(tmp_path / "file" / "folder")])
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].endswith("Not a directory")
+
+
 def test_results_are_kept_from_network_to_network(tmp_path, monkeypatch):
     """A network's new rows replace its old ones; what goes wrong while writing leaves the file as it was."""
-    file = tmp_path / "new" / "models.csv"
-    backbones.keep([row("b", 1.5), row("b", 2.5)], file)
-    backbones.keep([row("a", 3.5)], file)
-    backbones.keep([row("b", 4.5)], file)
+    file = tmp_path / "models.csv"
+    tables.keep([row("b", 1.5), row("b", 2.5)], backbones.COLUMNS, file)
+    tables.keep([row("a", 3.5)], backbones.COLUMNS, file)
+    tables.keep([row("b", 4.5)], backbones.COLUMNS, file)
     with file.open() as stream:
         header, *rows = csv.reader(stream)
     assert tuple(header) == backbones.COLUMNS
     assert [(cells[0], cells[-2]) for cells in rows] == [("b", "4.5"), ("a", "3.5")]
     file.write_text("model,ratio\nc,1.5\n")  # of an earlier version, with fewer columns
-    backbones.keep([row("a", 3.5)], file)
+    tables.keep([row("a", 3.5)], backbones.COLUMNS, file)
     assert "c,,,,,,,,1.5,\n" in (before := file.read_text())
-    monkeypatch.setattr(backbones.itertools, "chain", None)
+    monkeypatch.setattr(tables.itertools, "chain", None)
     with pytest.raises(AttributeError):
-        backbones.keep([row("a", 5.5)], file)
+        tables.keep([row("a", 5.5)], backbones.COLUMNS, file)
     assert file.read_text() == before
