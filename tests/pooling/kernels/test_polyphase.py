@@ -43,6 +43,20 @@ def test_the_choice_and_the_component_are_those_of_the_definition(data):
     assert y.is_contiguous(memory_format=functional.memory_format(x))
 
 
+@pytest.mark.parametrize("shape", [(9, 3, 5, 7), (64, 20, 33, 48)], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_many_images_are_each_pooled_as_if_alone(layout, dtype, shape):
+    """From four images for each thread on, a thread takes one image after the other."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype).contiguous(memory_format=layout)
+    with pooling.backend("native"):
+        y, phase = functional.polyphase_pool2d(x, 2)
+        alone = [functional.polyphase_pool2d(image.unsqueeze(0), 2) for image in x]
+    assert torch.equal(y, torch.cat([part for part, _ in alone]))
+    assert torch.equal(phase, torch.cat([part for _, part in alone]))
+    assert len(phase.unique()) > 1
+
+
 def norms_of(x, stride, far_mode, norm):
     """(N, S) float64: each component's norm, its p-th power for finite p."""
     return torch.ops.poolzoo.polyphase_norms(x, stride, native.BORDERS[far_mode], native.ORDERS[norm])
