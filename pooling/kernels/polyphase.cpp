@@ -32,10 +32,9 @@ class UnitNorms {
         int first, columns;
         Buffer<Run> runs;
     };
-    static constexpr int kWidth = 4096, kTogether = 4, kSteps = 16;  // numbers that a loop of add_run takes at once
+    static constexpr int kWidth = 4096, kTogether = 4, kSteps = 16;  // rows of a phase and numbers taken at once
 
     const Polyphase& p_;
-    const int together_;  // rows of one phase, whose sums are loaded and stored once; slower for the short rows of NCHW
     int channels_ = 0;
     Buffer<Strip> strips_;
     Buffer<double> sums_;  // a row for each row phase
@@ -67,8 +66,8 @@ class UnitNorms {
         const S* const end = static_cast<const S*>(p_.x) + int64_t{p_.N} * p_.C * p_.H * p_.W;
         const bool whole = strip.runs.size() == 1 && strip.runs[0].count == int64_t{strip.columns} * channels_;
         std::fill_n(sums_.begin(), p_.sh * width, 0.0);
-        for (int first = 0; first < p_.oh; first += together_) {
-            const int last = std::min(first + together_, p_.oh);
+        for (int first = 0; first < p_.oh; first += kTogether) {
+            const int last = std::min(first + kTogether, p_.oh);
             for (int a = 0; a < p_.sh; a++) {
                 const S* rows[kTogether];
                 int count = 0;
@@ -78,14 +77,13 @@ class UnitNorms {
                 }
                 for (const Run& run : strip.runs) {
                     double* to = sums_.data() + a * width + run.to;
+                    int64_t done = 0;
                     if (count == kTogether) {
-                        add_runs(rows, run.from, run.count, to);
-                    } else {
-                        for (int r = 0; r < count; r++) {
-                            const S* from = rows[r] + run.from;
-                            add_run(from, whole && end - from >= width ? width : run.count, to);
-                        }
+                        const S* const furthest = *std::max_element(rows, rows + count) + run.from;
+                        done = whole && end - furthest >= width ? width : run.count / kSteps * kSteps;
+                        add_steps(rows, run.from, done, to);
                     }
+                    for (int r = 0; r < count; r++) add_run(rows[r] + run.from + done, run.count - done, to + done);
                 }
             }
         }
@@ -93,17 +91,40 @@ class UnitNorms {
     static void add_run(const S* from, int64_t count, double* to) {
         for (int64_t k = 0; k < count; k++) to[k] = with_member(to[k], widened(from[k]), order);
     }
-    static void add_runs(const S* const (&rows)[kTogether], int64_t from, int64_t count, double* to) {
-        for (int64_t k = 0; k < count; k++) {
-            double sum = to[k];
+    // Whole steps of some rows, whose sums are loaded and stored once. They follow each other too soon for the processor to
+    // see more than short streams, so the next rows are asked for here.
+    void add_steps(const S* const (&rows)[kTogether], int64_t from, int64_t count, double* to) const {
+        const int64_t next = int64_t{kTogether} * p_.sh * p_.W * pixel(p_);
+        for (int64_t k = 0; k < count; k += kSteps) {
+            double sums[kSteps];
+            for (int l = 0; l < kSteps; l++) sums[l] = to[k + l];
 #pragma GCC unroll 4
-            for (const S* row : rows) sum = with_member(sum, widened(row[from + k]), order);
-            to[k] = sum;
+            for (const S* row : rows) {
+                const S* const x = row + from + k;
+                __builtin_prefetch(x + next);
+                for (int l = 0; l < kSteps; l++) sums[l] = with_member(sums[l], widened(x[l]), order);
+            }
+            for (int l = 0; l < kSteps; l++) to[k + l] = sums[l];
+        }
+    }
+    // A strip's sums for a component, along its columns.
+    void add_along(const Strip& strip, int a, int b, double* norm) const {
+        const double* sums = sums_.data() + a * pitch(strip.columns);
+        const int first = (b - strip.first % p_.sw + p_.sw) % p_.sw;
+        if (channels_ == 1) {
+            double total = *norm;  // in a register: otherwise each sum waits for the one before to be stored
+            for (int k = first; k < strip.columns; k += p_.sw) total = with_part(total, sums[k], order);
+            *norm = total;
+            return;
+        }
+        for (int k = first; k < strip.columns; k += p_.sw) {
+            const double* part = sums + int64_t{k} * channels_;
+            for (int c = 0; c < channels_; c++) norm[c] = with_part(norm[c], part[c], order);
         }
     }
 
   public:
-    explicit UnitNorms(const Polyphase& p) : p_(p), together_(p.channels_last ? kTogether : 1) {}
+    explicit UnitNorms(const Polyphase& p) : p_(p) {}
 
     // norms: (sh * sw, C), from the unit's first channel.
     void find(int64_t image, int64_t channel, int channels, double* norms) {
@@ -113,14 +134,7 @@ class UnitNorms {
         for (int s = 0; s < p_.components(); s++) std::fill_n(norms + s * p_.C, channels, 0.0);
         for (const Strip& strip : strips_) {
             add_rows(x, strip);
-            const double* sums = sums_.data();
-            for (int k = 0, b = strip.first % p_.sw; k < strip.columns; k++, b = b + 1 == p_.sw ? 0 : b + 1) {
-                for (int a = 0; a < p_.sh; a++) {
-                    const double* part = sums + a * pitch(strip.columns) + int64_t{k} * channels;
-                    double* norm = norms + (int64_t{a} * p_.sw + b) * p_.C;
-                    for (int c = 0; c < channels; c++) norm[c] = with_part(norm[c], part[c], order);
-                }
-            }
+            for (int s = 0; s < p_.components(); s++) add_along(strip, s / p_.sw, s % p_.sw, norms + s * p_.C);
         }
     }
 };
@@ -174,7 +188,8 @@ void pick_of_pairs(const S* from, int64_t count, bool odd, bool room, S* to) {
     typedef Index Indices __attribute__((vector_size(kVectorBytes)));
     constexpr int L = kVectorBytes / sizeof(S);
     Indices which;
-    for (int k = 0; k < L; k++) which[k] = static_cast<Index>(2 * k + odd);
+    for (int k = 0; k < L; k++) which[k] = static_cast<Index>(2 * k);
+    which = which + static_cast<Index>(odd);
     int64_t k = 0;
     const auto pick = [&](int64_t at) {
         const S* pairs = from + 2 * at;
