@@ -4,7 +4,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
-#include "staging.h"
+#include "slope_sums.h"
 
 namespace poolzoo {
 
@@ -13,19 +13,10 @@ class Sums {
     const Call& call_;
     const Window& w_;
     const bool ranked_;  // a rank has a slope by each row of the table, one for each number of members
-    const bool alike_;   // all windows have the same row
     const int64_t columns_;
     Buffer<int64_t> row_members_, column_members_;
+    Buffer<int64_t> rows_;  // that have sums
 
-    static double total(const T* from, int64_t count) {
-        double sums[4] = {};  // chains that do not wait for one another
-        int64_t k = 0;
-        for (; k + 4 <= count; k += 4) {
-            for (int chain = 0; chain < 4; chain++) sums[chain] += static_cast<double>(from[k + chain]);
-        }
-        for (; k < count; k++) sums[0] += static_cast<double>(from[k]);
-        return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    }
     // `step` from one channel's number to the next one's; 0: they share one.
     void put(const double* sums, void* to, int64_t at, int64_t step) const {
         T* numbers = static_cast<T*>(to) + at;
@@ -39,12 +30,16 @@ class Sums {
 
   public:
     explicit Sums(const Call& call)
-        : call_(call), w_(call.window), ranked_(call.reducer == Reducer::RankMean), alike_(!ranked_ || w_.whole()),
+        : call_(call), w_(call.window), ranked_(call.reducer == Reducer::RankMean),
           columns_(columns_of_slopes(call)) {
+        const SlopeRuns runs(call);
         const auto size = [](Span members) { return int64_t{members.end - members.begin}; };
-        for (int64_t i = 0; i < w_.oh; i++) row_members_.push_back(ranked_ ? size(w_.rows(i)) : 0);
+        for (int64_t i = 0; i < w_.oh; i++) {
+            row_members_.push_back(ranked_ ? size(w_.rows(i)) : 0);
+            if (runs.ends(i)) rows_.push_back(i);
+        }
         for (int64_t m = 0; m < columns_; m++) {
-            column_members_.push_back(columns_ == w_.ow ? size(w_.columns(m)) : alike_ ? w_.kw : m);
+            column_members_.push_back(columns_ == w_.ow ? size(w_.columns(m)) : columns_ == 1 ? w_.kw : m);
         }
     }
     // Slope number k.
@@ -52,26 +47,23 @@ class Sums {
         const int64_t rows = w_.oh * columns_, counts = ranked_ ? w_.taps() + 1 : 1;
         Buffer<double> sums(counts * w_.C, 0);
         const T* from = static_cast<const T*>(call_.slope_sums) + k * w_.N * w_.C * rows;
-        const auto by_members = [&](auto add) {
-            for (int64_t i = 0; i < w_.oh; i++) {
-                for (int64_t m = 0; m < columns_; m++) add(sums.data() + row_members_[i] * column_members_[m] * w_.C);
+        // add(from, to) for each column of the rows that have sums, whose numbers are `each` apart
+        const auto by_columns = [&](int64_t each, auto add) {
+            for (const int64_t i : rows_) {
+                for (int64_t m = 0; m < columns_; m++) {
+                    add(from + (i * columns_ + m) * each, sums.data() + row_members_[i] * column_members_[m] * w_.C);
+                }
             }
+            from += rows * each;
         };
         for (int64_t n = 0; n < w_.N; n++) {
             if (w_.channels_last) {
-                by_members([&](double* to) {
-                    for (int64_t c = 0; c < w_.C; c++) to[c] += static_cast<double>(from[c]);
-                    from += w_.C;
+                by_columns(w_.C, [&](const T* numbers, double* to) {
+                    for (int64_t c = 0; c < w_.C; c++) to[c] += static_cast<double>(numbers[c]);
                 });
-                continue;
             }
-            for (int64_t c = 0; c < w_.C; c++) {
-                if (alike_) {
-                    sums[row_members_[0] * column_members_[0] * w_.C + c] += total(from, rows);
-                    from += rows;
-                } else {
-                    by_members([&](double* to) { to[c] += static_cast<double>(*from++); });
-                }
+            for (int64_t c = 0; !w_.channels_last && c < w_.C; c++) {
+                by_columns(1, [&](const T* number, double* to) { to[c] += static_cast<double>(*number); });
             }
         }
         for (int64_t n = 0; ranked_ && n < counts; n++) {

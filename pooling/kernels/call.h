@@ -65,6 +65,7 @@ struct Call {
     void* dx;
     void* dlogits;
     void* slope_sums;            // wide
+    int64_t rows_of_sums;        // rows of dx, to which one thread comes in turn, where some share a row of sums
     void* dparameter;            // wide: the CPU driver's, of the parameter's and the table's size
     void* dtable;
     int64_t first_plane;         // what random numbers count as the number of x's first plane

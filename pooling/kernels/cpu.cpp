@@ -25,11 +25,20 @@ void with_side(const Plan<T>& plan, Run run) {
     run(std::integral_constant<int, 0>{});
 }
 
-// body(plan, begin, end) for all of the rows, each of `row` numbers.
+// body(plan, begin, end) for all of the units' rows, `rows` to a unit, each of `row` numbers.
 template <class T, auto body>
 void by_rows(const Plan<T>& plan, Parallel parallel, int64_t rows, int64_t row) {
-    parallel(rows, grain_rows(row * plan.w.taps()), &plan, [](const void* context, int64_t begin, int64_t end) {
-        body(*static_cast<const Plan<T>*>(context), begin, end);
+    struct Context {
+        const Plan<T>& plan;
+        int64_t rows, together, each;  // rows that one thread has, and how often a unit has so many
+        int64_t first(int64_t k) const { return k / each * rows + k % each * together; }
+    };
+    const int64_t together = std::max<int64_t>(1, plan.call.rows_of_sums * rows / std::max<int64_t>(1, plan.w.H));
+    const Context context{plan, rows, together, ceil_div(rows, together)};
+    const int64_t grain = std::max<int64_t>(1, grain_rows(row * plan.w.taps()) / together);
+    parallel(plan.units * context.each, grain, &context, [](const void* given, int64_t begin, int64_t end) {
+        const Context& context = *static_cast<const Context*>(given);
+        body(context.plan, context.first(begin), context.first(end));
     });
 }
 
@@ -56,24 +65,23 @@ void forward(const Call& call, Parallel parallel) {
     if (by_planes<T>(call, parallel, forward<R, T>)) return;
     const Plan<T> plan(call);
     with_side(plan, [&](auto side) {
-        by_rows<T, forward_rows<R, T, decltype(side)::value>>(plan, parallel, plan.units * plan.w.oh, plan.out_row);
+        by_rows<T, forward_rows<R, T, decltype(side)::value>>(plan, parallel, plan.w.oh, plan.out_row);
     });
 }
 
 // dx from what a sender sends, in the ways that it can.
 template <class T, class Sends>
 void send(const Plan<T>& plan, Parallel parallel) {
-    const int64_t out_rows = plan.units * plan.w.oh;
     if constexpr (Sends::tiles) {
         // What is sent in place is gathered as quickly, and one row of dx is written after the other.
         const bool in_place = plan.in_place && !Sends::made;
-        if (are_tiles(plan) && !in_place) return by_rows<T, tile_range<T, Sends>>(plan, parallel, out_rows, plan.row);
+        if (are_tiles(plan) && !in_place) return by_rows<T, tile_range<T, Sends>>(plan, parallel, plan.w.oh, plan.row);
     }
     if constexpr (Sends::overlaps) {
         const bool columns = !plan.w.channels_last;
-        if (columns && overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, out_rows, plan.row);
+        if (columns && overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, plan.w.oh, plan.row);
     }
-    if constexpr (Sends::gathers) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.units * plan.w.H, plan.row);
+    if constexpr (Sends::gathers) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.w.H, plan.row);
 }
 
 template <template <class> class R, class T>
@@ -96,7 +104,7 @@ void backward(const Call& call, Parallel parallel) {
     } else if constexpr (!traits.linear || traits.learned) {
         if constexpr (traits.sums > 0 && sizeof(T) == 4) {
             if (call.slope_sums == nullptr && WindowSums<R, T>::takes(plan)) {
-                return by_rows<T, factored_range<R, T>>(plan, parallel, plan.units * plan.w.oh, plan.row);
+                return by_rows<T, factored_range<R, T>>(plan, parallel, plan.w.oh, plan.row);
             }
         }
         with_side(plan, [&](auto side) {

@@ -85,6 +85,17 @@ struct Exchanges {
     }
 };
 
+template <int N, class V>
+HD void exchange_down(V (&x)[N]) {
+    constexpr Exchanges<N> exchanges;
+#pragma GCC unroll 64
+    for (int k = 0; k < exchanges.count; k++) {
+        V &a = x[exchanges.first[k]], &b = x[exchanges.second[k]];
+        const V high = greater(a, b), low = lesser(b, a);
+        a = high, b = low;
+    }
+}
+
 // The members in descending order, of which absent ones may be infinite; false where another is, or is a NaN.
 // Of 0 and -0 both stay.
 template <int N, class V, class Only>
@@ -93,13 +104,7 @@ HD bool sort_down(const V (&x)[N], Only only, V (&sorted)[N]) {
 #pragma GCC unroll 16
     for (int k = 0; k < N; k++) finite = finite + only(k, x[k]) * splat<V>(0), sorted[k] = x[k];
     if (any_other(finite, finite)) return false;
-    constexpr Exchanges<N> exchanges;
-#pragma GCC unroll 64
-    for (int k = 0; k < exchanges.count; k++) {
-        V &a = sorted[exchanges.first[k]], &b = sorted[exchanges.second[k]];
-        const V high = greater(a, b), low = lesser(b, a);
-        a = high, b = low;
-    }
+    exchange_down(sorted);
     return true;
 }
 
@@ -265,6 +270,24 @@ struct RankMean : Ranks<V> {
         V y = splat<V>(0);
         for (int k = 0; k < s.filled; k++) y = s.rank[k] == splat_int<V>(rank) ? s.value[k] : y;
         return count > splat<V>(rank) ? y : splat<V>(0);
+    }
+    // By those of all ranks; few members are sorted for it.
+    HD void parameter_slopes(const State& s, int ranks, V* to) const {
+        const bool ordered = !any_other(s.nan, s.nan);
+        if (ordered && s.filled == ranks && ranks == 4) return sorted_slopes<4>(s, to);
+        if (ordered && s.filled == ranks && ranks == 9) return sorted_slopes<9>(s, to);
+        for (int r = 0; r < ranks; r++) to[r] = parameter_slope(s, r);
+    }
+
+  private:
+    template <int N>
+    HD void sorted_slopes(const State& s, V* to) const {
+        V sorted[N];
+#pragma GCC unroll 16
+        for (int k = 0; k < N; k++) sorted[k] = s.value[k];
+        exchange_down(sorted);  // absent ones, which are -infinity, last
+#pragma GCC unroll 16
+        for (int r = 0; r < N; r++) to[r] = count > splat<V>(r) ? sorted[r] : splat<V>(0);
     }
 };
 

@@ -49,6 +49,15 @@ HD auto parameter_slope(const Red& reducer, const State& s, int k) {
         return reducer.parameter_slope(s);
     }
 }
+// All `count` of them.
+template <class Red, class State, class V>
+HD void parameter_slopes(const Red& reducer, const State& s, int count, V* to) {
+    if constexpr (requires { reducer.parameter_slopes(s, count, to); }) {
+        reducer.parameter_slopes(s, count, to);
+    } else {
+        for (int k = 0; k < count; k++) to[k] = parameter_slope(reducer, s, k);
+    }
+}
 
 // Names a plugin's reducer, after its definition. Its backward pass is given the values, so neither a saved tap nor
 // the formulas for doing without values are asked for.

@@ -178,7 +178,7 @@ class Taken : public FromGradients<R, T> {
     void write_slopes(const Unit& unit, int64_t i) {
         if (!slopes_.owns(i)) return;
         slope_.enter(unit, i);
-        slopes_.write_row(unit, i, [&](const Block& b) __attribute__((always_inline)) {
+        slopes_.add_row(unit, i, [&](const Block& b) __attribute__((always_inline)) {
             return Base::gradient(b) * slope_.block(b);
         });
     }
@@ -317,7 +317,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const int64_t at = stage_.place(slot, plan_.w.taps()), step = stage_.length;
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
-        slopes_.clear();
+        slopes_.begin_row(i);
         row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
             const Block& b = windows.b;
             T *first = parts_.data() + at + b.out, *first_logit = logit_parts_.data() + (targets == 2 ? at + b.out : 0);
@@ -326,16 +326,16 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
                 if constexpr (targets == 2) store(first_logit + tap * step, logit_part);
             });
         });
-        if (slopes_.owns(i)) slopes_.write(unit, i);
+        slopes_.end_row(unit, i);
     }
 
     // dx by rows [begin, end) of a unit's tiles, whose parts need not leave the registers.
     void write_tiles(const Unit& unit, int64_t begin, int64_t end) {
-        row_.enter_unit(unit);
+        enter_unit(unit, 2 * begin, 2 * end);
         for (int64_t i = begin; i < end; i++) {
             gradient_.enter(unit, i);
             row_.enter_row(unit, i);
-            slopes_.clear();
+            slopes_.begin_row(i);
             row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
                 V parts[4], logit_parts[4];
                 send_block(windows, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
@@ -344,7 +344,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
                 write_tile(plan_, unit, i, windows.b, parts, call_.dx);
                 if constexpr (targets == 2) write_tile(plan_, unit, i, windows.b, logit_parts, call_.dlogits);
             });
-            if (slopes_.count > 0) slopes_.write(unit, i);
+            slopes_.end_row(unit, i);
         }
     }
 
@@ -361,7 +361,9 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
         if constexpr (traits.learned) {
             if (slopes_.count > 0) {
-                slopes_.add(b, [&](int k) __attribute__((always_inline)) { return sent(g * parameter_slope(reducer, s, k)); });
+                V slopes[traits.ranked ? kMostRanked : 2];
+                parameter_slopes(reducer, s, slopes_.count, slopes);
+                slopes_.add(b, [&](int k) __attribute__((always_inline)) { return sent(g * slopes[k]); });
             }
         }
         windows.each([&](int tap, int, V value, V) __attribute__((always_inline)) {

@@ -1,5 +1,7 @@
 """What the compiled operators promise beside their values: determinism, what they keep, how they register."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -75,6 +77,30 @@ def test_what_all_share_has_the_gradient_of_the_largest_sum(layout):
     expected = (gradient * sums).sum(), gradient.double().sum()
     for sum_, exact in zip(found, expected, strict=True):
         torch.testing.assert_close(sum_.double().squeeze(), exact, rtol=5e-7, atol=0)
+
+
+@pytest.mark.parametrize("width", [5, 20])
+@pytest.mark.parametrize("height", [*range(1, 9), 33, 70])
+def test_every_row_counts_once_in_the_gradient_by_the_weights(height, width):
+    """However rows of slopes are added up together: also where a dilated window begins past the border."""
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    checked = 0
+    for k, d, s in itertools.product((1, 2, 3, 4), (1, 2, 3), (1, 2, 3)):
+        for p in range(k // 2 + 1):
+            window = pooling.Window((k, 2), (s, 2), (p, 1), (d, 1))
+            try:
+                window.output_size(height, width)
+            except ValueError:
+                continue
+            table = (1 + torch.rand(2 * k + 1, 2 * k, dtype=torch.float64)).tril(-1).requires_grad_()
+            found = []
+            for backend in ("native", "composite"):
+                with pooling.backend(backend):
+                    y = functional.ranked_pool2d(x, window, table=table)
+                found += torch.autograd.grad(y, table, torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view(y.shape))
+            torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12, msg=lambda m, w=window: f"{w}: {m}")
+            checked += 1
+    assert checked > 0
 
 
 @pytest.mark.parametrize("reducer", ["Max", "Avg", "Soft"])
