@@ -74,6 +74,8 @@ class Row:
     eager_ratio: float | None = None
     eager_ratio_low: float | None = None
     eager_ratio_high: float | None = None
+    cold_milliseconds: float | None = None
+    alternative_cold_milliseconds: float | None = None
     saved_bytes_per_output: float | None = None
     keeps_input: bool | None = None
     alternative_saved_bytes_per_output: float | None = None
@@ -280,11 +282,14 @@ class Benchmark:
         with case.gradients():
             calls = {"native": case.call(case.native), "alternative": torchs.call(own)}
             seconds = repeated(calls, self.rounds)
+            cold = interleaved(calls, self.rounds, wall_time, self.empty_caches)
         measured = {
             "milliseconds": 1000 * median(seconds["native"]),
             "alternative": "max_pool2d",
             "alternative_milliseconds": 1000 * median(seconds["alternative"]),
             **with_interval("ratio", ratios(seconds, "native", "alternative")),
+            "cold_milliseconds": 1000 * median(cold["native"]),
+            "alternative_cold_milliseconds": 1000 * median(cold["alternative"]),
             "rounds": self.rounds,
             "threads": torch.get_num_threads(),
         }
@@ -352,6 +357,11 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     yield f"slower than the best alternative in {len(slower)} cells, in {surely} of them by more than rounds differ"
     for row in slower:
         yield f"  {row.where()} {row.ratio:.2f} ({row.ratio_low:.2f} .. {row.ratio_high:.2f}) of {row.alternative}"
+
+
+def described_call(row: Row) -> str:
+    cold, theirs = (1000 * (t or 0) for t in (row.cold_milliseconds, row.alternative_cold_milliseconds))
+    return f"{1000 * row.milliseconds:.1f} us, {cold:.0f} beside {theirs:.0f} with empty caches"
 
 
 def described_saving(per_output: float | None, keeps_input: bool | None) -> str:
@@ -424,7 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += cells
     print(f"\na call on {'x'.join(map(str, SMALL))}, 2x2, as a multiple of torch.nn.functional.max_pool2d:")
     for name, small in small_rows.items():
-        calls = [f"{row.mode} {row.ratio:5.2f} ({1000 * row.milliseconds:.1f} us)" for row in small]
+        calls = [f"{row.mode} {row.ratio:5.2f} ({described_call(row)})" for row in small]
         print(f"  {name:16} {'   '.join(calls)}")
         rows += small
     print("\n".join(summary(rows)))

@@ -102,11 +102,12 @@ def _finish(y: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def check(name: str, x: Tensor, window: Window | None = None) -> tuple[int, int]:
     """H', W'. Raise ValueError or TypeError, naming the operator, for an input of another rank, dtype or too small."""
-    if x.dim() not in (3, 4):
-        raise ValueError(f"{name}: the input must be (N, C, H, W) or (C, H, W), got shape {tuple(x.shape)}")
+    shape = x.shape
+    if len(shape) not in (3, 4):
+        raise ValueError(f"{name}: the input must be (N, C, H, W) or (C, H, W), got shape {tuple(shape)}")
     if not x.is_floating_point():
         raise TypeError(f"{name}: the input must be floating point, got {x.dtype}; convert it with .float()")
-    return (0, 0) if window is None else window.output_size(x.size(-2), x.size(-1), owner=name)
+    return (0, 0) if window is None else window.output_size(shape[-2], shape[-1], owner=name)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
