@@ -257,7 +257,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
         const int64_t columns = adds_up ? columns_of_slopes(call) : w.ow;
         sums = empty_as(gradient, slopes_by_parameter(call) * N, C, w.oh, columns, channels_last, wide);
         call.slope_sums = sums->mutable_data_ptr();
-        call.rows_of_sums = channels_last ? 1 : 32;  // in NCHW a lane adds up few numbers of a row
+        call.rows_of_sums = rows_of_sums(w);
     }
     Tensor dparameter = gradient_by(parameter, parameter_gradient && adds_up, gradient);
     Tensor dtable = gradient_by(table, parameter_gradient && adds_up && has_slopes_by_table(call), gradient);

@@ -65,7 +65,7 @@ struct Call {
     void* dx;
     void* dlogits;
     void* slope_sums;            // wide
-    int64_t rows_of_sums;        // rows of dx, to which one thread comes in turn, where some share a row of sums
+    int64_t rows_of_sums;        // rows of dx that one thread has, so that output rows may share a row of sums
     void* dparameter;            // wide: the CPU driver's, of the parameter's and the table's size
     void* dtable;
     int64_t first_plane;         // what random numbers count as the number of x's first plane
@@ -83,6 +83,13 @@ inline bool has_slopes_by_table(const Call& call) {
 inline int64_t columns_of_slopes(const Call& call) {
     const Window& w = call.window;
     return call.reducer != Reducer::RankMean || w.whole() ? 1 : std::min(w.kw + 1, w.ow);
+}
+// How many rows of dx: a power of two, so that it is whole output rows too. In NCHW a lane adds up only a few numbers of
+// each, and may go on while its sum is as exact as its terms.
+inline int64_t rows_of_sums(const Window& w) {
+    int64_t rows = w.channels_last ? 1 : 32;
+    while (rows > 1 && rows * w.ow > 1024) rows /= 2;
+    return rows;
 }
 
 }  // namespace poolzoo
