@@ -21,10 +21,12 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     Buffer<Int<T>> taps(save && !plan.whole_rows ? plan.out_row : 0);
     T* const all_slopes = static_cast<T*>(save ? plan.call.slopes : nullptr);
     Buffer<T> slopes(all_slopes != nullptr && !plan.whole_rows ? plan.out_row : 0);
-    constexpr bool by_sums = K == 3 && requires(const typename Row::Red& red, V v) { red.mean(v, v); };
-    std::conditional_t<by_sums, std::optional<WindowSums<R, T>>, int> sums{};
+    constexpr bool by_excess = requires(const typename Row::Red& red, V v) { red.mean_of_excess(v); };
+    constexpr bool by_sums = K == 3 && (by_excess || requires(const typename Row::Red& red, V v) { red.mean(v, v); });
+    using Sums = WindowSums<R, T, by_excess>;
+    std::conditional_t<by_sums, std::optional<Sums>, int> sums{};
     if constexpr (by_sums) {
-        if (WindowSums<R, T>::takes(plan)) sums.emplace(plan, row);
+        if (Sums::takes(plan)) sums.emplace(plan, row);
     }
     Unit unit = plan.unit(begin / plan.w.oh);
     int64_t i = begin % plan.w.oh;
@@ -40,7 +42,12 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
         const int64_t first = plan.out_at(unit, i);
         if constexpr (by_sums) {
             const auto write_mean = [&](const Block& b, const auto& found) __attribute__((always_inline)) {
-                store(out + b.out, typename Row::Red(row.given(b)).mean(found.total, found.sum));
+                const typename Row::Red reducer(row.given(b));
+                if constexpr (by_excess) {
+                    store(out + b.out, reducer.mean_of_excess(found.total));
+                } else {
+                    store(out + b.out, reducer.mean(found.total, found.sum));
+                }
             };
             if (sums && sums->each(unit, i, write_mean)) {
                 if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);

@@ -85,7 +85,7 @@ HD V exponential(V x) {
 #endif
 }
 
-// e^x - 1 for x <= 0, exact to the last places near 0.
+// e^x - 1, exact to the last places near 0; for x up to about the logarithm of the largest number.
 template <class V>
 HD V exponential_less_one(V x) {
 #ifdef __CUDA_ARCH__

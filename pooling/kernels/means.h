@@ -73,6 +73,11 @@ struct LogSumExp : Weighted<LogSumExp<V>, V> {
     }
     HD V slope_by(V, const State& s, V w) const { return (splat<V>(1) + w) * (splat<V>(1) / (count + s.excess)); }
     HD V exponent(V x, V) const { return r * x; }
+    HD V mean_of_excess(V excess) const { return logarithm_of_one_more<V>(excess / count) / r; }
+    HD V least_excess() const {
+        const V steepness = absolute<V>(r);
+        return (steepness >= splat<V>(1e-6)) & (steepness <= splat<V>(1e6)) ? splat<V>(-0.9) * count : splat<V>(INFINITY);
+    }
     HD V to_member(V, V w, V a, V) const { return w * a; }
     HD V parameter_slope(const State& s) const {
         const V spread = (s.second - s.first * s.first) * splat<V>(0.5);

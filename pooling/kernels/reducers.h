@@ -71,8 +71,8 @@ HD void parameter_slopes(const Red& reducer, const State& s, int count, V* to) {
 // `gather(s, x, w)` with w = weight(x, logit, s), and slope_by(x, s, w). The CPU driver keeps the weights for the slopes.
 //
 // One whose sums over a window tell all (`sums`): a member's weight is own_weight(x), or e^exponent(x, logit); the result is
-// mean(total, sum), where it is as exact as that of `add`; the slopes are `to_member` and `to_logit`, by sums of `factor`: see
-// factored.h.
+// mean(total, sum), where it is as exact as that of `add`, or mean_of_excess, by the sum of the weights' excess over 1, where
+// this is at least least_excess; the slopes are `to_member` and `to_logit`, by sums of `factor`: see factored.h.
 template <class Self, class V>
 struct Weighted {
     HD const Self& self() const { return static_cast<const Self&>(*this); }

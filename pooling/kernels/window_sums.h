@@ -28,8 +28,9 @@ class Sizes {
     }
 };
 
-// The sums over an output row's windows.
-template <template <class> class R, class T>
+// The sums over an output row's windows. `excess`: of what weights, which are exponentials, are more than 1, as exact as
+// the members where these are small.
+template <template <class> class R, class T, bool excess = false>
 class WindowSums {
     using Row = RowOf<R, T>;
     using V = typename Row::V;
@@ -113,7 +114,8 @@ class WindowSums {
         T* const to = weights_.data() + weights_at(h);
         const auto one = [&](int64_t x_at, int64_t at, int64_t channel) __attribute__((always_inline)) {
             const Red reducer(row_.given_to_member(channel));
-            store(to + at, exponential<V>(lesser(splat<V>(80), reducer.exponent(load<V>(x + x_at), load<V>(logits + x_at)))));
+            const V exponent = lesser(splat<V>(80), reducer.exponent(load<V>(x + x_at), load<V>(logits + x_at)));
+            store(to + at, excess ? exponential_less_one<V>(exponent) : exponential<V>(exponent));
         };
         if (!w.channels_last) {
             for (int64_t k = 0; k < w.W; k += L) one(std::min(k, w.W - L), std::min(k, w.W - L), 0);
@@ -169,10 +171,12 @@ class WindowSums {
     }
     HD bool tame(const Block& b, const Sums& sums, const T* const (&x)[3], int rows) const {
         if constexpr (exponential_weights) {
-            if (any_other(sums.total, lesser(greater(sums.total, splat<V>(kLeast)), splat<V>(kMost)))) return false;
-            if constexpr (!kWithMembers) return true;
+            V least = splat<V>(kLeast);
+            if constexpr (excess) least = Red(row_.given(b)).least_excess();
+            if (any_other(sums.total, lesser(greater(sums.total, least), splat<V>(kMost)))) return false;
+            if constexpr (!kWithMembers && !excess) return true;
         }
-        const V size = exponential_weights ? absolute<V>(sums.sum) : sums.total;
+        const V size = excess ? absolute<V>(sums.total) : exponential_weights ? absolute<V>(sums.sum) : sums.total;
         if (!any_other(size, lesser(greater(size, splat<V>(kLeastSum)), splat<V>(kMostSum)))) return true;
         // Smaller sums are right unless members are small, but not 0.
         if (any_other(size, lesser(size, splat<V>(kMostSum)))) return false;
