@@ -401,6 +401,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.shape = tuple(map(int, sides))
     if options.rounds < 1 or options.threads < 1:
         parser.error(f"--rounds and --threads must be at least 1, got {options.rounds} and {options.threads}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: there is no CUDA device here; use --device cpu")
     if options.device not in native.LOADED.variants:
         reason = native.LOADED.missing.get(options.device, "python -m pooling.kernels.build builds them")
         parser.error(f"no native operators for {options.device}: {reason}")

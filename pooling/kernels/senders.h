@@ -174,13 +174,16 @@ class Taken : public FromGradients<R, T> {
     OutputRow<T> slope_;  // by the parameter, as saved
     SlopeSums<T> slopes_;
 
-    // Where this thread is to write them: the sums of output row i, which the base has entered.
-    void write_slopes(const Unit& unit, int64_t i) {
+    // The slopes of output row i, which the base has entered, where this thread is to write their sums.
+    void add_slopes(const Unit& unit, int64_t i) {
         if (!slopes_.owns(i)) return;
         slope_.enter(unit, i);
-        slopes_.add_row(unit, i, [&](const Block& b) __attribute__((always_inline)) {
-            return Base::gradient(b) * slope_.block(b);
-        });
+        slopes_.begin_row(i);
+        for (const Block& b : plan_.blocks) {
+            const V slope = Base::gradient(b) * slope_.block(b);
+            slopes_.add(b, [&](int) __attribute__((always_inline)) { return slope; });
+        }
+        slopes_.end_row(unit, i);
     }
 
   public:
@@ -217,12 +220,12 @@ class Taken : public FromGradients<R, T> {
             }
             return g;
         });
-        if constexpr (to_all) write_slopes(unit, i);
+        if constexpr (to_all) add_slopes(unit, i);
     }
     void send_square(const Unit& unit, int64_t i) {
         Base::send_square(unit, i);
         row_taps_ = static_cast<const Tap*>(plan_.call.taps) + plan_.out_at(unit, i);
-        if constexpr (to_all) write_slopes(unit, i);
+        if constexpr (to_all) add_slopes(unit, i);
     }
     template <int target, int taps>
     HD void square(const Block& b, V (&parts)[taps]) const {

@@ -100,20 +100,6 @@ class SlopeSums {
         }
     }
 
-    // All of a row at once, where an output has one slope: slope_of(block).
-    template <class SlopeOf>
-    void add_row(const Unit& unit, int64_t i, SlopeOf slope_of) {
-        begin_row(i);
-        if (plan_.w.channels_last || columns_ > 1) {
-            for (const Block& b : plan_.blocks) add(b, [&](int) __attribute__((always_inline)) { return slope_of(b); });
-        } else {
-            V sum = load<V>(sums_.data());
-            for (const Block& b : plan_.blocks) sum = sum + lanes_of(b.number, slope_of(b));
-            store(sums_.data(), sum);
-        }
-        end_row(unit, i);
-    }
-
   private:
     HD V lanes_of(int64_t part, V slope) const { return load<Int<V>>(part_lanes_.data() + part * L) ? slope : splat<V>(0); }
     void plan_parts() {

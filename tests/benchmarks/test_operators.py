@@ -191,3 +191,10 @@ def test_wrong_options_are_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit):
         operators.main([*arguments.split(), "--device", "cpu"])
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_one_line(capsys):
+    with pytest.raises(SystemExit):
+        operators.parsed(["--device", "cuda"])
+    assert "there is no CUDA device here; use --device cpu" in capsys.readouterr().err.splitlines()[-1]
