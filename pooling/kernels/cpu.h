@@ -40,28 +40,30 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
         row.draw(unit, i);
         T* out = plan.out_in_place ? static_cast<T*>(plan.call.y) + plan.out_at(unit, i) : buffer.data();
         const int64_t first = plan.out_at(unit, i);
+        bool done = false;
         if constexpr (by_sums) {
-            const auto write_mean = [&](const Block& b, const auto& found) __attribute__((always_inline)) {
+            done = sums && sums->each(unit, i, [&](const Block& b, const auto& found) __attribute__((always_inline)) {
                 const typename Row::Red reducer(row.given(b));
                 if constexpr (by_excess) {
                     store(out + b.out, reducer.mean_of_excess(found.total));
                 } else {
                     store(out + b.out, reducer.mean(found.total, found.sum));
                 }
-            };
-            if (sums && sums->each(unit, i, write_mean)) {
-                if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
-                continue;
-            }
+            });
         }
-        row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
-            const Block& b = windows.b;
-            const auto given = row.given(b);
-            const typename Row::Red reducer(given);
-            const auto state = row.template reduce<Row::traits.passes, false>(reducer, windows);
-            store(out + b.out, reducer.result(state));
-            if constexpr (Row::traits.indexed) {
-                if (!save) return;
+        if (!done && !save) {  // the compiler leaves out what finds taps
+            row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+                const auto given = row.given(windows.b);
+                const typename Row::Red reducer(given);
+                store(out + windows.b.out, reducer.result(row.template reduce<Row::traits.passes, false>(reducer, windows)));
+            });
+        } else if constexpr (Row::traits.indexed) {
+            row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+                const Block& b = windows.b;
+                const auto given = row.given(b);
+                const typename Row::Red reducer(given);
+                const auto state = row.template reduce<Row::traits.passes, false>(reducer, windows);
+                store(out + b.out, reducer.result(state));
                 if constexpr (Row::traits.learned) {
                     if (all_slopes != nullptr) {
                         T* row_slopes = whole_rows ? all_slopes + first : slopes.data();
@@ -76,8 +78,8 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
                 } else {
                     store_narrowed(static_cast<uint8_t*>(saved) + first + b.out, tap);
                 }
-            }
-        });
+            });
+        }
         if (!plan.out_in_place) write_output_row(plan, out, plan.call.y, unit, i, plan.call.dtype);
         if (save && !plan.whole_rows) write_taps<T>(plan, taps.data(), unit, i);
         if (!slopes.empty()) write_output_row(plan, slopes.data(), all_slopes, unit, i, Plan<T>::kWide);

@@ -82,7 +82,7 @@ class Factored {
             for (int half = 0; half < 2; half++) {
                 const auto at = windows_.place(block, half);
                 const V value = load<V>(x + at.x), w = windows_.weight(reducer, value, weights, at.weight);
-                if (plan_.w.channels_last) __builtin_prefetch(dx + at.x + plan_.ahead, 1);
+                if (plan_.w.channels_last) ask_for(dx + at.x + plan_.ahead);
                 store(dx + at.x, reducer.to_member(value, w, in_a[half], in_b[half]));
                 if constexpr (kTargets == 2) store(dlogits + at.x, reducer.to_logit(value, w, in_a[half], in_b[half]));
             }

@@ -193,7 +193,7 @@ class Gather {
         for (int v = 0; v < vectors; v++) sums[v] = splat<V>(0), places[v] = k + v * L;
         add<target, vectors>(begin, end, places, sums);
         for (int v = 0; v < vectors; v++) {
-            __builtin_prefetch(to + places[v] + kAhead, 1);
+            ask_for(to + places[v] + kAhead);
             store(to + places[v], sums[v]);
         }
     }

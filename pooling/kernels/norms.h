@@ -85,7 +85,7 @@ struct Lp : Weighted<Lp<V>, V> {
 template <class V>
 struct Root2 {
     using I = Int<V>;
-    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .light = true, .sums = 1};
+    static constexpr Traits traits = {.passes = 2, .backward_passes = 2, .sums = 1};
     V count;
     struct State {
         V largest, total;

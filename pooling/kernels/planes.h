@@ -9,7 +9,7 @@ namespace poolzoo {
 
 // to[c * to_pitch + r] = from[r * pitch + c]. S: T, or saved taps of one byte. `next`: what as many numbers are asked for
 // from, in the meantime; read a plane's part at a time, memory is no stream to a processor.
-template <class T, bool writes, class S>
+template <class T, class S>
 void transpose(const S* from, int64_t pitch, int64_t rows, int64_t columns, S* to, int64_t to_pitch, const S* next) {
     using V = typename Plan<T>::V;
     constexpr int L = Plan<T>::L, line = 64 / sizeof(S);
@@ -23,7 +23,7 @@ void transpose(const S* from, int64_t pitch, int64_t rows, int64_t columns, S* t
         const int64_t r = std::min(i, rows - L);  // the last vectors end with the row
         for (int64_t j = 0; j < columns; j += L, next += L * L) {
             const int64_t c = std::min(j, columns - L);
-            for (int k = 0; k < L * L; k += line) __builtin_prefetch(next + k, writes);
+            for (int k = 0; k < L * L; k += line) ask_for(next + k);
             V v[L];
             for (int k = 0; k < L; k++) {
                 const S* at = from + (r + k) * pitch + c;
@@ -47,12 +47,12 @@ void transpose(const S* from, int64_t pitch, int64_t rows, int64_t columns, S* t
 }
 template <class T, class S>
 void from_planes(const S* from, int64_t planes, int64_t plane, S* to) {
-    transpose<T, false>(from, plane, planes, plane, to, planes, from + planes * plane);
+    transpose<T>(from, plane, planes, plane, to, planes, from + planes * plane);
 }
 // From the plane `own` on.
 template <class T, class S>
 void to_planes(const S* from, int64_t planes, int64_t plane, int64_t own, S* to) {
-    transpose<T, true>(from + own, planes, plane, planes - own, to, plane, to + (planes - own) * plane);
+    transpose<T>(from + own, planes, plane, planes - own, to, plane, to + (planes - own) * plane);
 }
 
 // Neighbouring planes of an image. The last group ends with the image's last plane and leaves alone what others have.

@@ -101,7 +101,7 @@ class UnitNorms {
 #pragma GCC unroll 4
             for (const S* row : rows) {
                 const S* const x = row + from + k;
-                __builtin_prefetch(x + next);
+                ask_for(x + next);
                 for (int l = 0; l < kSteps; l++) sums[l] = with_member(sums[l], widened(x[l]), order);
             }
             for (int l = 0; l < kSteps; l++) to[k + l] = sums[l];

@@ -151,10 +151,9 @@ struct Picked : Ranks<V> {
     };
     HD State init() const { return {Ranks<V>::init(), V{}, splat_int<V>(-1)}; }
     HD static V filler() { return splat<V>(-INFINITY); }
-    // Leaves NaN and infinity to `add`, and few members, which it compares as quickly.
+    // Leaves NaN and infinity to `add`.
     template <int N, class Only>
     HD bool pick(State& s, const V (&x)[N], I rank, Only only) const {
-        if constexpr (N <= 4) return false;
         V sorted[N], y = splat<V>(0);
         if (!sort_down(x, only, sorted)) return false;
 #pragma GCC unroll 16

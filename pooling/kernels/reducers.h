@@ -34,7 +34,6 @@ struct Traits {
     bool prepares = false;        // linear: `prepared` is not the gradient as it is
     bool ranked = false;          // sorts: see rank.h
     bool weighted = false;        // derives from Weighted
-    bool light = false;           // so little is computed that memory decides how long it takes
     bool forward_at_once = false; // has at_once, which leaves what `result` needs but not what slopes do
     int inputs = 1;               // 2: values and logits
     int sums = 0;                 // a window's, by which slopes factor, see factored.h: 1: of weights; 2: also of weights * x
@@ -92,7 +91,7 @@ struct Weighted {
 template <class V, bool largest>
 struct Extreme {
     using I = Int<V>;
-    static constexpr Traits traits = {.indexed = true, .light = true};
+    static constexpr Traits traits = {.indexed = true};
     struct State {
         V best;
         I tap;
@@ -129,7 +128,7 @@ using Min = Extreme<V, false>;
 template <class V>
 struct Avg {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .prepares = true, .light = true};
+    static constexpr Traits traits = {.linear = true, .prepares = true};
     V count;
     struct State {
         V sum;
@@ -149,7 +148,7 @@ struct Avg {
 template <class V>
 struct ScaledSum {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .learned = true, .prepares = true, .light = true};
+    static constexpr Traits traits = {.linear = true, .learned = true, .prepares = true};
     V scale, bias;
     struct State {
         V sum;
@@ -174,7 +173,7 @@ struct ScaledSum {
 template <class V>
 struct Filter {
     using I = Int<V>;
-    static constexpr Traits traits = {.linear = true, .light = true};
+    static constexpr Traits traits = {.linear = true};
     const Number<V>* weights;
     struct State {
         V sum;
@@ -234,7 +233,7 @@ struct Mixed : Blend<V, Max, Avg> {
     using I = Int<V>;
     using Base = Blend<V, Max, Avg>;
     using typename Base::State;
-    static constexpr Traits traits = {.indexed = true, .learned = true, .light = true};
+    static constexpr Traits traits = {.indexed = true, .learned = true};
     using Base::Base;
     HD static V filler() { return Max<V>::filler(); }
     template <int N, class Only>

@@ -110,12 +110,12 @@ struct RowOf {
     const T *table = nullptr, *uniforms = nullptr;
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
-    const bool looks_ahead;     // NHWC, in place, at stride 2
+    const int64_t ahead;        // NHWC, in place, at stride 2: by how much to look ahead; otherwise 0
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
-          looks_ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2),
+          ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2 ? p.ahead : 0),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -265,21 +265,21 @@ struct RowOf {
                 values[tap] = at(x, *stretch.begin, r, t);
                 if constexpr (traits.inputs == 2) exponents[tap] = at(logits, *stretch.begin, r, t);
             });
-            if constexpr (traits.light) {  // and nothing is read of the blocks: more loads are under way at a time
-                if (plan.w.channels_last) {
-                    Block b = *stretch.begin;
-                    b.ragged = b.continued = 0, b.partial = false;
-                    for (int64_t n = stretch.end - stretch.begin; n > 0; n--) {
-                        Squares<K> squares{b};
-                        for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
-                            squares.values[tap] = squares.logits[tap] = load<V>(values[tap] + b.x);
-                        });
-                        look_ahead<K>(values, b);
-                        body(squares);
-                        b.x += L, b.out += L, b.channel += L, b.number++;
-                    }
-                    return;
+            if (plan.w.channels_last) {  // nothing more is read of the blocks: more loads are under way at a time
+                Block b = *stretch.begin;
+                b.ragged = b.continued = 0, b.partial = false;
+                for (int64_t n = stretch.end - stretch.begin; n > 0; n--) {
+                    Squares<K> squares{b};
+                    for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
+                        squares.values[tap] = load<V>(values[tap] + b.x);
+                        squares.logits[tap] = traits.inputs == 2 ? load<V>(exponents[tap] + b.x) : squares.values[tap];
+                    });
+                    look_ahead<K>(values, b);
+                    if constexpr (traits.inputs == 2) look_ahead<K>(exponents, b);
+                    body(squares);
+                    b.x += L, b.out += L, b.channel += L, b.number++;
                 }
+                return;
             }
             for (const Block* b = stretch.begin; b < stretch.end; b++) {
                 Squares<K> squares{*b};
@@ -289,8 +289,6 @@ struct RowOf {
                 } else {
                     for (int tap = 0; tap < K * K; tap++) squares.logits[tap] = squares.values[tap];
                 }
-                look_ahead<K>(values, *b);
-                if constexpr (traits.inputs == 2) look_ahead<K>(exponents, *b);
                 body(squares);
             }
         }
@@ -299,9 +297,9 @@ struct RowOf {
     // further on: pixels in turn of several rows are no stream to a processor.
     template <int K>
     HD void look_ahead(const T* const* at, const Block& b) const {
-        if (!looks_ahead) return;
+        if (ahead == 0) return;
         for (int r = K - 2; r < K; r++) {
-            for (int t = K - 2; t < K; t++) __builtin_prefetch(at[r * K + t] + b.x + plan.ahead);
+            for (int t = K - 2; t < K; t++) ask_for(at[r * K + t] + b.x + ahead);
         }
     }
 

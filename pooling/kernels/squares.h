@@ -37,7 +37,7 @@ HD void write_tile(const Plan<T>& plan, const Unit& unit, int64_t i, const Block
         } else {
             for (int t = 0; t < 2; t++) {
                 T* pixel = to + (2 * b.column + t) * C + b.channel;
-                __builtin_prefetch(pixel + plan.ahead, 1);
+                ask_for(pixel + plan.ahead);
                 store(pixel, parts[2 * r + t]);
             }
         }

@@ -104,7 +104,7 @@ class Strip {
             V v[L];
             for (int c = 0; c < L; c++) {
                 v[c] = load<V>(rows + c * plane + k);
-                __builtin_prefetch(rows + c * plane + k + kAhead * W);  // more streams than the processor follows itself
+                ask_for(rows + c * plane + k + kAhead * W);  // more streams than the processor follows itself
             }
             transpose(v);
             for (int i = 0; i < pixels; i++) store(to + (k + i) * step, v[i]);
@@ -119,7 +119,7 @@ class Strip {
             transpose(v);
             for (int c = 0; c < L; c++) {
                 store(rows + c * between + k, v[c]);
-                __builtin_prefetch(rows + c * between + k + kAhead * W, 1);
+                ask_for(rows + c * between + k + kAhead * W);
             }
         });
         for (int64_t c = 0; !direct(W) && c < channels_; c++) write(rows + c * between, W, to, at + c * plane, dtype_);

@@ -121,7 +121,11 @@ class WindowSums {
             for (int64_t k = 0; k < w.W; k += L) one(std::min(k, w.W - L), std::min(k, w.W - L), 0);
         } else {
             for (int64_t k = 0; k < w.W; k++) {
-                for (int64_t c = 0; c < plan_.pixel; c += L) one(k * w.C + c, k * plan_.pixel + c, c);
+                for (int64_t c = 0; c < plan_.pixel; c += L) {
+                    one(k * w.C + c, k * plan_.pixel + c, c);
+                    ask_for(x + k * w.C + c + plan_.ahead);
+                    if constexpr (Row::traits.inputs == 2) ask_for(logits + k * w.C + c + plan_.ahead);
+                }
             }
         }
     }
@@ -137,6 +141,7 @@ class WindowSums {
 #pragma GCC unroll 3
                 for (int r = 0; r < rows; r++) {
                     const V value = load<V>(x[r] + at.x), w = weight(reducer, value, weights[r], at.weight);
+                    if (!exponential_weights && r >= rows - 2 && plan_.w.channels_last) ask_for(x[r] + at.x + plan_.ahead);
                     totals[half] = totals[half] + w;
                     if constexpr (kWithMembers) sums[half] = sums[half] + w * value;
                 }
