@@ -61,7 +61,6 @@ class PlaneGroup {
     static constexpr int L = Plan<T>::L;
     static constexpr int64_t kNumbers = 8192;           // of x in a group
     static constexpr int64_t kMostInPlanes = 1 << 16;   // of x in the smallest group
-    static constexpr int64_t kMostInForward = 1 << 18;  // of x: from memory, rows come in faster than planes, and dx is more work
 
     const Call& whole_;
     const int64_t planes_, groups_;              // planes of a group
@@ -110,8 +109,7 @@ class PlaneGroup {
   public:
     static bool pays(const Call& call) {
         const Window& w = call.window;
-        const bool fits = call.gradient != nullptr || w.N * w.C * w.H * w.W <= kMostInForward;
-        return !w.channels_last && w.ow < L && w.C >= L && w.H * w.W * L <= kMostInPlanes && fits && !call.wide_taps;
+        return !w.channels_last && w.ow < L && w.C >= L && w.H * w.W * L <= kMostInPlanes && !call.wide_taps;
     }
     static int64_t groups(const Window& w) { return ceil_div(w.C, planes(w)); }
 
