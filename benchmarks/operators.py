@@ -10,8 +10,10 @@ benchmarks/README.md says what the columns mean.
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
+from itertools import cycle
 from statistics import geometric_mean, median
 from typing import Any
 
@@ -39,7 +41,7 @@ from pooling.kernels import native
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 SHAPES = {"cpu": (32, 64, 56, 56), "cuda": (64, 64, 112, 112)}
 DTYPES = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.bfloat16)}
-SMALL = (1, 16, 14, 14)
+SMALL, SMALL_INPUTS = (1, 16, 14, 14), 64
 TORCHS_OWN = ("max", "max_indices", "avg")  # compared with the operator that torch has, as it is
 COMPILED = " compiled"
 RATIOS = {"alternative": "ratio", "eager": "eager_ratio"}  # the columns of time over theirs
@@ -105,7 +107,7 @@ class Case:
 
     def __post_init__(self) -> None:
         subject, window = SUBJECTS[self.name], WINDOWS[self.window]
-        self.x = self.x.detach().contiguous(memory_format=LAYOUTS[self.layout]).requires_grad_(self.mode == BACKWARD)
+        self.x = self.formatted(self.x)
         self.extra = subject.extra(self.x, window)
         self.native: Program = subject.bind(window, *self.extra)
         # A network in half precision has its parameters in half precision; the native operators take either.
@@ -131,6 +133,17 @@ class Case:
             return torch.autograd.grad(values(program(self.x)), wanted, upstream)
 
         return forward_backward
+
+    def in_turn(self, program: Program, others: Iterable[Tensor]) -> Call:
+        """Calls on x and on other inputs of its shape, one after the other."""
+        cases = [self, *(copy(self) for _ in others)]
+        for case, x in zip(cases[1:], others, strict=True):
+            case.x = self.formatted(x)
+        calls = cycle([case.call(program) for case in cases])
+        return lambda: next(calls)()
+
+    def formatted(self, x: Tensor) -> Tensor:
+        return x.detach().contiguous(memory_format=LAYOUTS[self.layout]).requires_grad_(self.mode == BACKWARD)
 
     def gradients(self) -> torch.set_grad_enabled:
         return torch.set_grad_enabled(self.mode == BACKWARD)
@@ -275,12 +288,15 @@ class Benchmark:
         return min(near, key=lambda name: once[name])
 
     def measure_small(self, name: str, mode: str) -> Row:
-        """A call on a small input beside torch's max_pool2d: what a call costs before it computes anything."""
-        x = torch.randn(SMALL, device=self.device)
-        case, torchs = Case(name, "2x2", "NCHW", mode, x), Case("max", "2x2", "NCHW", mode, x)
+        """A call on a small input beside torch's max_pool2d: what a call costs before it computes anything.
+
+        On one input after the other: of one alone, processors learn which way each comparison of torch's goes.
+        """
+        first, *others = torch.randn(SMALL_INPUTS, *SMALL, device=self.device)
+        case, torchs = Case(name, "2x2", "NCHW", mode, first), Case("max", "2x2", "NCHW", mode, first)
         own = dict(torchs.programs(compiled=False))["max_pool2d"]
         with case.gradients():
-            calls = {"native": case.call(case.native), "alternative": torchs.call(own)}
+            calls = {"native": case.in_turn(case.native, others), "alternative": torchs.in_turn(own, others)}
             seconds = repeated(calls, self.rounds)
             cold = interleaved(calls, self.rounds, wall_time, self.empty_caches)
         measured = {

@@ -6,11 +6,40 @@ import torch
 from torch import Tensor, nn
 
 from pooling import functional, ranks
+from pooling.composite import working_dtype
 from pooling.geometry import Window
 from pooling.operators.base import WindowPool2d
 from pooling.operators.fixed import Per, per_shape
 from pooling.options import Range
 from pooling.registry import register
+
+
+class TablePool2d(WindowPool2d):
+    """Base of the reducers with fixed weights or probabilities by rank: implement `tables`, call `keep_tables`.
+
+    Kept in float32 whatever type the module is converted to (bfloat16 has three digits); made anew for float64 inputs.
+    """
+
+    def tables(self, taps: int) -> dict[str, Tensor]:
+        """(K + 1, K) in float64 by name, as `pooling.ranks` makes them."""
+        raise NotImplementedError
+
+    def keep_tables(self) -> None:
+        for name, table in self._exact().items():
+            self.register_buffer(name, table.float(), persistent=False)
+
+    def table_for(self, x: Tensor, name: str = "table") -> Tensor:
+        return self._exact()[name].to(x.device) if x.dtype == torch.float64 else getattr(self, name)
+
+    def _exact(self) -> dict[str, Tensor]:
+        kh, kw = self.window.kernel_size
+        return self.tables(kh * kw)
+
+    def _apply(self, *args, **kwargs):  # what .to(), .half() and .to_empty() do to each tensor
+        super()._apply(*args, **kwargs)
+        for name, table in self._exact().items():
+            setattr(self, name, table.to(getattr(self, name).device, torch.float32))
+        return self
 
 
 @register("median", kind="reducer", paper="Tukey 1977; torch.median", head=True)
@@ -29,7 +58,7 @@ class MedianPool2d(WindowPool2d):
 
 
 @register("rap", kind="reducer", paper="Shi et al. 2016", head=True)
-class RankAveragePool2d(WindowPool2d):
+class RankAveragePool2d(TablePool2d):
     """The mean of the t largest values of each window (rank-based average).
 
     Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
@@ -39,13 +68,14 @@ class RankAveragePool2d(WindowPool2d):
 
     def __init__(self, *, t: Annotated[int, Range(least=1)] | None = None, **geometry) -> None:
         super().__init__(**geometry)
-        kh, kw = self.window.kernel_size
-        self.table: Tensor
-        self.register_buffer("table", ranks.largest(kh * kw, t), persistent=False)
         self.t = t
+        self.keep_tables()
+
+    def tables(self, taps: int) -> dict[str, Tensor]:
+        return {"table": ranks.largest(taps, self.t)}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
-        return functional.ranked_pool2d(x, window, table=self.table, owner="rap")
+        return functional.ranked_pool2d(x, window, table=self.table_for(x), owner="rap")
 
     def whole(self, x: Tensor) -> Tensor:
         values = x.flatten(2)
@@ -54,7 +84,7 @@ class RankAveragePool2d(WindowPool2d):
 
 
 @register("rwp", kind="reducer", paper="Shi et al. 2016", head=True)
-class RankWeightedPool2d(WindowPool2d):
+class RankWeightedPool2d(TablePool2d):
     """The r-th largest value of each window weighted in proportion to a (1 - a)^(r - 1) (rank-based weighting).
 
     Shape: (N, C, H, W) -> (N, C, H', W') with MaxPool2d's H', W'.
@@ -64,23 +94,24 @@ class RankWeightedPool2d(WindowPool2d):
 
     def __init__(self, *, a: Annotated[float, Range(above=0, most=1)] = 0.5, **geometry) -> None:
         super().__init__(**geometry)
-        kh, kw = self.window.kernel_size
-        self.table: Tensor
-        self.register_buffer("table", ranks.geometric(kh * kw, a), persistent=False)
         self.a = a
+        self.keep_tables()
+
+    def tables(self, taps: int) -> dict[str, Tensor]:
+        return {"table": ranks.geometric(taps, self.a)}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
-        return functional.ranked_pool2d(x, window, table=self.table, owner="rwp")
+        return functional.ranked_pool2d(x, window, table=self.table_for(x), owner="rwp")
 
     def whole(self, x: Tensor) -> Tensor:
         values = x.flatten(2).sort(dim=2, descending=True).values
-        weights = (1 - self.a) ** torch.arange(values.shape[2], device=x.device, dtype=self.table.dtype)
+        weights = (1 - self.a) ** torch.arange(values.shape[2], device=x.device, dtype=working_dtype(x))
         weighted = torch.where(weights > 0, values, 0.0) * (weights / weights.sum())
         return weighted.sum(dim=2).to(x.dtype)
 
 
 @register("rsp", kind="reducer", paper="Shi et al. 2016", random=True)
-class RankStochasticPool2d(WindowPool2d):
+class RankStochasticPool2d(TablePool2d):
     """Training draws the r-th largest value with probability proportional to a (1 - a)^(r - 1); eval is `rwp`.
 
     The drawn member gets the gradient.
@@ -92,20 +123,21 @@ class RankStochasticPool2d(WindowPool2d):
 
     def __init__(self, *, a: Annotated[float, Range(above=0, most=1)] = 0.5, **geometry) -> None:
         super().__init__(**geometry)
-        kh, kw = self.window.kernel_size
-        self.table: Tensor
-        self.cumulative: Tensor
-        self.register_buffer("table", ranks.geometric(kh * kw, a), persistent=False)
-        self.register_buffer("cumulative", ranks.cumulative(self.table, certain=True), persistent=False)
+        self.a = a
+        self.keep_tables()
+
+    def tables(self, taps: int) -> dict[str, Tensor]:
+        table = ranks.geometric(taps, self.a)
+        return {"table": table, "cumulative": ranks.cumulative(table, certain=True)}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         if not self.training:
-            return functional.ranked_pool2d(x, window, table=self.table, owner="rsp")
-        return functional.rank_draw_pool2d(x, window, table=self.cumulative, owner="rsp")
+            return functional.ranked_pool2d(x, window, table=self.table_for(x), owner="rsp")
+        return functional.rank_draw_pool2d(x, window, table=self.table_for(x, "cumulative"), owner="rsp")
 
 
 @register("max_dropout", kind="reducer", paper="Wu & Gu 2015, arXiv:1512.01400", random=True)
-class MaxDropoutPool2d(WindowPool2d):
+class MaxDropoutPool2d(TablePool2d):
     """Training drops each member with probability q before the max; eval gives the expectation.
 
     The largest kept member gets the gradient; a window that keeps none gives 0.
@@ -117,16 +149,17 @@ class MaxDropoutPool2d(WindowPool2d):
 
     def __init__(self, *, q: Annotated[float, Range(least=0, most=0.999)] = 0.5, **geometry) -> None:
         super().__init__(**geometry)
-        kh, kw = self.window.kernel_size
-        self.table: Tensor
-        self.cumulative: Tensor
-        self.register_buffer("table", ranks.first_kept(kh * kw, q), persistent=False)
-        self.register_buffer("cumulative", ranks.cumulative(self.table, certain=False), persistent=False)
+        self.q = q
+        self.keep_tables()
+
+    def tables(self, taps: int) -> dict[str, Tensor]:
+        table = ranks.first_kept(taps, self.q)
+        return {"table": table, "cumulative": ranks.cumulative(table, certain=False)}
 
     def reduce(self, x: Tensor, window: Window) -> Tensor:
         if not self.training:
-            return functional.ranked_pool2d(x, window, table=self.table, owner="max_dropout")
-        return functional.rank_draw_pool2d(x, window, table=self.cumulative, owner="max_dropout")
+            return functional.ranked_pool2d(x, window, table=self.table_for(x), owner="max_dropout")
+        return functional.rank_draw_pool2d(x, window, table=self.table_for(x, "cumulative"), owner="max_dropout")
 
 
 @register("ordinal", kind="reducer", paper="Deliege et al. 2021, ordinal pooling", learnable=True)

@@ -305,6 +305,23 @@ def test_a_sample_is_the_same_on_cuda(dtype: torch.dtype, negatives: str) -> Non
 # Learned
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["rap", "rwp", "rsp", "max_dropout"])
+def test_weights_by_rank_are_not_rounded_with_the_module(name: str, training: bool) -> None:
+    x = torch.randn(2, 3, 9, 9)
+    pools = [pooling.create(name, kernel_size=3).train(training) for _ in range(3)]
+    with torch.device("meta"):
+        pools.append(pooling.create(name, kernel_size=3).train(training))
+    given = pools[0], pools[1].to(torch.bfloat16), pools[2].to(torch.bfloat16).double(), pools[3].to_empty(device="cpu")
+    outputs = []
+    for pool in given:
+        torch.manual_seed(0)
+        outputs.append((pool(x), pool(x.double())))
+    for y, exact in outputs:
+        assert torch.equal(y, outputs[0][0])
+        assert torch.equal(exact, outputs[0][1])
+
+
 @pytest.mark.parametrize("padding", [0, 1])
 def test_lenet_s_subsampling_starts_as_average_pooling(padding: int) -> None:
     x = torch.randn(2, 5, 9, 8)
