@@ -35,16 +35,16 @@ class Walk {
     const T* weights_;
     Strip<T> strip_;
     const int64_t run_;
-    // Where position 0 is in rows of x, in rows that the filter slides over, and in rows of taps and of what they take.
-    const int64_t x_zero_, blur_zero_, tap_zero_;
-    const int64_t x_length_, maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
+    // Where position 0 is in rows that the filter slides over, and in rows of taps and of what they take.
+    const int64_t blur_zero_, tap_zero_;
+    const Span inner_;  // the maxima of a row whose windows lie inside x
+    const int64_t maxima_, blurred_, blur_length_, tap_length_;  // maxima_: of a row, in whole vectors
     Buffer<Beyond> beyond_;
     Buffer<Buffer<Share>> shares_;
     Rows<T> x_, along_, dense_, column_blur_, stuffed_, spread_, gradient_;
     Rows<Int<T>> along_taps_, choices_;
     bool finite_ = true;  // what was read of the unit so far
     Buffer<T> zeros_, out_, taken_;
-    Buffer<Int<T>> first_taps_;
     Buffer<const T*> rows_, seen_, gradients_;
     Buffer<const Int<T>*> chosen_;
 
@@ -53,18 +53,24 @@ class Walk {
     int length() const { return K > 0 ? 3 : p_.length; }
     static int64_t whole(int64_t numbers) { return Strip<T>::whole(numbers); }
 
-    // Row h of x, -inf past the border.
     const T* x_row(int64_t h) {
-        return x_.row(h, [&](T* to) {
-            strip_.read_row(p_.x, h, p_.H, p_.W, to + x_zero_, run_);
-            finite_ = finite_ && are_finite(to + x_zero_, p_.W * run_);
+        const T* const in_place = strip_.in_place(p_.x, h, p_.H, p_.W);
+        const int64_t numbers = p_.W * run_, ahead = in_place == nullptr ? 0 : Strip<T>::kAhead * numbers;
+        const T* const copied = x_.row(h, [&](T* to) {
+            if (in_place == nullptr) strip_.read_row(p_.x, h, p_.H, p_.W, to, run_);
+            finite_ = finite_ && are_finite(in_place == nullptr ? to : in_place, numbers, ahead);
         });
+        return in_place == nullptr ? copied : in_place;
     }
-    static bool are_finite(const T* from, int64_t count) {
+    // ahead: how far from each number one is that will be wanted soon; 0: nothing is asked for.
+    static bool are_finite(const T* from, int64_t count, int64_t ahead) {
         V sums[2] = {splat<V>(0), splat<V>(0)};  // NaN after infinity or NaN
         int64_t k = 0;
         for (; k + 2 * L <= count; k += 2 * L) {
-            for (int n = 0; n < 2; n++) sums[n] = sums[n] + load<V>(from + k + n * L) * splat<V>(0);
+            for (int n = 0; n < 2; n++) {
+                sums[n] = sums[n] + load<V>(from + k + n * L) * splat<V>(0);
+                if (ahead != 0) ask_for(from + k + n * L + ahead);
+            }
         }
         T rest = 0;
         for (; k < count; k++) rest = rest + from[k] * 0;
@@ -89,22 +95,28 @@ class Walk {
     template <bool which>
     const T* along(int64_t h) {
         return along_.row(h, [&](T* to) {
-            const T* first = x_row(h) + x_zero_ - p_.pw * run_;
+            const T* x = x_row(h);
             if (h + 1 < p_.H) x_row(h + 1);
-            finite_ ? find_along<which, true>(first, to, h) : find_along<which, false>(first, to, h);
+            Int<T>* taps = which ? along_taps(h) : nullptr;
+            finite_ ? find_along<which, true>(x, to, taps) : find_along<which, false>(x, to, taps);
         });
     }
     template <bool which, bool finite>
-    void find_along(const T* first, T* to, int64_t h) {
-        Int<T>* taps = which ? along_taps(h) : nullptr;
-        for (int64_t k = 0; k < maxima_; k += L) {
-            Best<which, finite> best{load<V>(first + k), splat_int<V>(0)};
-            if constexpr (!finite) best.value = splat<V>(-INFINITY);
-            if constexpr (!finite && which) best.at = load<I>(first_taps_.data() + k);
-            for (int t = finite ? 1 : 0; t < kw(); t++) best.add(load<V>(first + t * p_.dw * run_ + k), t);
-            store(to + k, best.value);
-            if constexpr (which) store(taps + k, best.at);
-        }
+    void find_along(const T* x, T* to, Int<T>* taps) const {
+        const auto find = [&](int64_t begin, int64_t end, Span span) __attribute__((always_inline)) {
+            const T* first = x + (span.begin * p_.dw - p_.pw) * run_;
+            for (int64_t k = begin * run_; k < end * run_; k += L) {
+                Best<which, finite> best{splat<V>(-INFINITY), splat_int<V>(span.begin)};
+                if (span.begin < span.end) best.value = load<V>(first + k);
+                for (int t = 1; t < span.end - span.begin; t++) best.add(load<V>(first + t * p_.dw * run_ + k), span.begin + t);
+                store(to + k, best.value);
+                if constexpr (which) store(taps + k, best.at);
+            }
+        };
+        // In this order: what a vector has beyond its pixels is written over by the next.
+        for (int64_t e = 0; e < inner_.begin; e++) find(e, e + 1, members(e - p_.pw, p_.dw, kw(), p_.W));
+        find(inner_.begin, inner_.end, {0, kw()});
+        for (int64_t e = inner_.end; e < p_.W1; e++) find(e, e + 1, members(e - p_.pw, p_.dw, kw(), p_.W));
     }
     // Written by `along`.
     Int<T>* along_taps(int64_t h) {
@@ -157,7 +169,7 @@ class Walk {
             }
         });
     }
-    void blur_along(const T* columns) {
+    void blur_along(const T* columns, T* out) {
         const T* first = columns + blur_zero_ - p_.before * run_;
         for (int64_t j = 0; j < p_.ow; j++) {
             for (int64_t c = 0; c < run_; c += L) {
@@ -165,7 +177,7 @@ class Walk {
                 for (int v = 0; v < length(); v++) {
                     sum = sum + splat<V>(weights_[v]) * load<V>(first + (j * p_.sw + v) * run_ + c);
                 }
-                store(out_.data() + j * run_ + c, sum);
+                store(out + j * run_ + c, sum);
             }
         }
     }
@@ -198,16 +210,24 @@ class Walk {
     // By row d of the maxima.
     const T* gradient_row(int64_t d) {
         return gradient_.row(d, [&](T* to) {
-            if (shares_[d].empty()) std::fill_n(to, maxima_, T(0));
-            for (const Share& share : shares_[d]) {
-                const T* from = spread(share.output);
-                const bool first = &share == &shares_[d].front();
-                for (int64_t k = 0; k < maxima_; k += L) {
-                    const V part = splat<V>(share.weight) * load<V>(from + k);
-                    store(to + k, first ? part : load<V>(to + k) + part);
-                }
+            const Buffer<Share>& shares = shares_[d];
+            if (shares.empty()) std::fill_n(to, maxima_, T(0));
+            for (size_t n = 0; n < shares.size();) {  // neighbours, both of which are held, together
+                const bool two = n + 1 < shares.size() && shares[n + 1].output <= shares[n].output + 1;
+                two ? add_shares<2>(&shares[n], n > 0, to) : add_shares<1>(&shares[n], n > 0, to);
+                n += two ? 2 : 1;
             }
         });
+    }
+    template <int count>
+    void add_shares(const Share* shares, bool beside, T* to) {
+        const T* from[count];
+        for (int n = 0; n < count; n++) from[n] = spread(shares[n].output);
+        for (int64_t k = 0; k < maxima_; k += L) {
+            V sum = beside ? load<V>(to + k) : splat<V>(0);
+            for (int n = 0; n < count; n++) sum = sum + splat<V>(shares[n].weight) * load<V>(from[n] + k);
+            store(to + k, sum);
+        }
     }
     // By the maxima along row h of x: what the rows of maxima that chose it send.
     void take(int64_t h) {
@@ -237,16 +257,15 @@ class Walk {
   public:
     explicit Walk(const MaxBlur& p)
         : p_(p), weights_(static_cast<const T*>(p.row)),
-          strip_(p.N, p.C, std::max(p.W, p.ow), p.channels_last, p.dtype), run_(strip_.run), x_zero_(whole(p.pw * run_)),
+          strip_(p.N, p.C, std::max(p.W, p.ow), p.channels_last, p.dtype), run_(strip_.run),
           blur_zero_(whole(p.before * run_)), tap_zero_(whole(std::max(0, (p.kw - 1) * p.dw - p.pw) * run_)),
-          x_length_(x_zero_ + whole(std::max(int64_t{p.W}, p.W1 + int64_t{p.kw - 1} * p.dw - p.pw) * run_) + L),
-          maxima_(whole(p.W1 * run_)), blurred_(whole((int64_t{p.ow - 1} * p.sw + p.length) * run_)),
+          inner_(inside(p)), maxima_(whole(p.W1 * run_)), blurred_(whole((int64_t{p.ow - 1} * p.sw + p.length) * run_)),
           blur_length_(blur_zero_ + std::max(maxima_, blurred_) + 2 * L * p.sw),
           tap_length_(tap_zero_ + std::max(maxima_, whole(p.W * run_) + p.pw * run_) + L),
-          x_(2, x_length_, -INFINITY), along_(reach(p) + 1, maxima_, 0), dense_(p.length, forth(p) * maxima_, 0),
+          x_(2, whole(p.W * run_) + L, 0), along_(reach(p) + 1, maxima_ + L, 0), dense_(p.length, forth(p) * maxima_, 0),
           column_blur_(2, forth(p) * blur_length_, 0),
           stuffed_(2, back(p) * (2 * blur_zero_ + blurred_ + p.length * run_ + L), 0),
-          spread_(p.length / p.sh + 1, back(p) * blur_length_, 0), gradient_(reach(p) + 1, back(p) * maxima_, 0),
+          spread_(std::max(2, p.length / p.sh + 1), back(p) * blur_length_, 0), gradient_(reach(p) + 1, back(p) * maxima_, 0),
           along_taps_(2 * reach(p) + 2, back(p) * tap_length_, 0), choices_(reach(p) + 1, back(p) * maxima_, 0),
           zeros_(forth(p) * maxima_), out_(whole(std::max({p.W, p.ow, L}) * run_) + L), taken_(back(p) * tap_length_),
           rows_(p.kh), seen_(p.length), gradients_(p.kh), chosen_(p.kh) {
@@ -262,8 +281,10 @@ class Walk {
                 if (d >= 0) shares_[d].push_back({i, static_cast<double>(weights_[u])});
             }
         }
-        for (int e = 0; e < p.W1; e++) first_taps_.insert(first_taps_.end(), run_, members(e - p.pw, p.dw, p.kw, p.W).begin);
-        first_taps_.resize(maxima_);
+    }
+    static Span inside(const MaxBlur& p) {
+        const int begin = std::min(p.pw, p.W1), end = p.W - (p.kw - 1) * p.dw + p.pw;
+        return {begin, std::clamp(end, begin, p.W1)};
     }
     int stands_for(int at, int length) const {
         return at >= 0 && at < length ? at : p_.border == Border::Skip ? -1 : continued(at, length, p_.border);
@@ -282,8 +303,9 @@ class Walk {
     void forward(int64_t i) {
         const T* columns = column_blur(i);
         if (i + 1 < p_.oh) column_blur(i + 1);
-        blur_along(columns);
-        strip_.write_row(out_.data(), i, p_.oh, p_.ow, p_.y);
+        T* const in_place = strip_.in_place(p_.y, i, p_.oh, p_.ow);
+        blur_along(columns, in_place != nullptr ? in_place : out_.data());
+        if (in_place == nullptr) strip_.write_row(out_.data(), i, p_.oh, p_.ow, p_.y);
     }
     // Row h of dx: from the maxima along it.
     void backward(int64_t h) {
@@ -293,15 +315,18 @@ class Walk {
         take(h);
         const T* taken = taken_.data() + tap_zero_ + shift;
         const Int<T>* taps = along_taps(h) + shift;
+        T* const in_place = strip_.in_place(p_.dx, h, p_.H, p_.W);
+        T* const out = in_place != nullptr ? in_place : out_.data();
         for (int64_t k = 0; k < p_.W * run_; k += L) {
             V sum = splat<V>(0);
             for (int t = 0; t < kw(); t++) {
                 const I tap = load<I>(taps + k - t * step);
                 sum = sum + (tap == splat_int<V>(t) ? load<V>(taken + k - t * step) : splat<V>(0));
             }
-            store(out_.data() + k, sum);
+            store(out + k, sum);
+            if (in_place != nullptr) ask_for(out + k + Strip<T>::kAhead * p_.W * run_);
         }
-        strip_.write_row(out_.data(), h, p_.H, p_.W, p_.dx);
+        if (in_place == nullptr) strip_.write_row(out, h, p_.H, p_.W, p_.dx);
     }
 };
 

@@ -41,7 +41,6 @@ class Strip {
     using V = typename VectorOf<T>::type;
     static constexpr int L = Lanes<V>::count;
     static constexpr int kGroup = 32;  // channels
-    static constexpr int kAhead = 3;   // rows
 
     const int64_t C_;
     const bool channels_last_;
@@ -52,6 +51,7 @@ class Strip {
     Buffer<T> planes_;
 
   public:
+    static constexpr int kAhead = 3;  // rows that are asked for before they are read or written
     const int64_t run, units;
 
     // W: the longest row.
@@ -78,6 +78,13 @@ class Strip {
         if (!channels_last_) return write_planes(from, at, H * W, W, to);
         if (run == C_) return write(from, W * run, to, at, dtype_);
         for (int64_t k = 0; k < W; k++) write(from + k * run, channels_, to, at + k * C_, dtype_);
+    }
+    // Row h in the tensor itself, where it can be used as it is; otherwise nullptr.
+    template <class Void>
+    auto in_place(Void* tensor, int64_t h, int64_t H, int64_t W) const {
+        using To = std::conditional_t<std::is_const_v<Void>, const T, T>;
+        const bool as_it_is = channels_last_ && run == C_ && dtype_ == Plan<T>::kWide && run % L == 0;
+        return as_it_is ? static_cast<To*>(tensor) + row_at(h, H, W) : nullptr;
     }
 
   private:
