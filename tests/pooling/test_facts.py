@@ -302,7 +302,7 @@ def test_a_sample_is_the_same_on_cuda(dtype: torch.dtype, negatives: str) -> Non
         )
 
 
-# Learned
+# Ranks
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -320,6 +320,9 @@ def test_weights_by_rank_are_not_rounded_with_the_module(name: str, training: bo
     for y, exact in outputs:
         assert torch.equal(y, outputs[0][0])
         assert torch.equal(exact, outputs[0][1])
+
+
+# Learned
 
 
 @pytest.mark.parametrize("padding", [0, 1])
