@@ -5,25 +5,17 @@
 
 namespace poolzoo {
 
-#ifdef POOLZOO_PLUGIN
-Kernel kernels_3_float(Reducer), kernels_3_double(Reducer);
-constexpr Kernel (*kFind[2][1])(Reducer) = {{kernels_3_float}, {kernels_3_double}};
-#else
-Kernel kernels_0_float(Reducer), kernels_1_float(Reducer), kernels_2_float(Reducer);
-Kernel kernels_0_double(Reducer), kernels_1_double(Reducer), kernels_2_double(Reducer);
-constexpr Kernel (*kFind[2][3])(Reducer) = {{kernels_0_float, kernels_1_float, kernels_2_float},
-                                            {kernels_0_double, kernels_1_double, kernels_2_double}};
-#endif
+Kernel& kernel_of(Reducer reducer, bool float64) {
+    static Kernel kernels[static_cast<int>(Reducer::Count)][2];
+    return kernels[static_cast<int>(reducer)][float64];
+}
 
 namespace {
 
 Kernel kernel_of(const Call& call) {
-    for (auto find : kFind[call.dtype == Dtype::Double]) {
-        const Kernel kernel = find(call.reducer);
-        if (kernel.forward != nullptr) return kernel;
-    }
-    STD_TORCH_CHECK(false, "pooling: unknown reducer");
-    return {};
+    const Kernel kernel = kernel_of(call.reducer, call.dtype == Dtype::Double);
+    STD_TORCH_CHECK(kernel.forward != nullptr, "pooling: another library has the reducer");
+    return kernel;
 }
 
 void parallel(int64_t count, int64_t grain, const void* context, void (*body)(const void*, int64_t, int64_t)) {

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BuildError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        variants = [replace(v, plugin=h) for h in headers for v in variants if v.device in toolchain.PLUGIN_GROUP]
+        variants = [replace(v, plugin=h) for h in headers for v in variants if v != toolchain.THREADS]
     return max(_build(variant, options.jobs, options.force) for variant in variants)
 
 

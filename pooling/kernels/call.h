@@ -8,12 +8,15 @@
 namespace poolzoo {
 
 enum class Dtype : int { Float, Double, BFloat16, Half };
+constexpr int kDtypes = 4;
 
-// The reducers, by the numbers that Python passes.
-#define POOLZOO_REDUCERS(X)                                                                                        \
-    X(Max) X(Min) X(Avg) X(Filter) X(Mixed) X(Lp) X(Root2) X(Gem) X(LogSumExp) X(Soft) X(WeightedMean) X(Edscw)     \
-    X(Idw) X(Ada) X(Stochastic) X(ShiftedStochastic) X(StochasticExpectation) X(ShiftedExpectation) X(Median)       \
-    X(RankDraw) X(RankMean) X(ScaledSum)
+// The reducers, by the numbers that Python passes, in parts that build in parallel: what a source file is to hold of them
+// is said by POOLZOO_PART.
+#define POOLZOO_REDUCERS_1(X) X(Max) X(Min) X(Avg) X(Filter) X(ScaledSum) X(Mixed) X(Root2) X(Soft) X(WeightedMean)
+#define POOLZOO_REDUCERS_2(X) X(Lp) X(Gem) X(LogSumExp) X(Edscw) X(Idw) X(Ada)
+#define POOLZOO_REDUCERS_3(X)                                                                                      \
+    X(Stochastic) X(ShiftedStochastic) X(StochasticExpectation) X(ShiftedExpectation) X(Median) X(RankDraw) X(RankMean)
+#define POOLZOO_REDUCERS(X) POOLZOO_REDUCERS_1(X) POOLZOO_REDUCERS_2(X) POOLZOO_REDUCERS_3(X)
 
 // POOLZOO_ADDED lists those of a plugin (POOLZOO_PLUGIN, its header), whose library holds them and no other.
 enum class Reducer : int {

@@ -1,5 +1,5 @@
-// Instances of the CPU driver: compiled once per group of reducers and type (POOLZOO_GROUP, POOLZOO_WIDE) and per
-// instruction set, so that the parts build in parallel.
+// Instances of the CPU driver: compiled once per part of the reducers and type (POOLZOO_PART, POOLZOO_WIDE) and per
+// instruction set.
 #include "cpu.h"
 #include "factored.h"
 #include "planes.h"
@@ -15,15 +15,6 @@ namespace {
 constexpr int64_t kGrain = 16384;
 
 int64_t grain_rows(int64_t row) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row)); }
-
-template <class T, class Run>
-void with_side(const Plan<T>& plan, Run run) {
-    if constexpr (sizeof(T) == 4) {
-        if (plan.side() == 2) return run(std::integral_constant<int, 2>{});
-        if (plan.side() == 3) return run(std::integral_constant<int, 3>{});
-    }
-    run(std::integral_constant<int, 0>{});
-}
 
 // body(plan, begin, end) for all of the units' rows, `rows` to a unit, each of `row` numbers.
 template <class T, auto body>
@@ -64,9 +55,7 @@ template <template <class> class R, class T>
 void forward(const Call& call, Parallel parallel) {
     if (by_planes<T>(call, parallel, forward<R, T>)) return;
     const Plan<T> plan(call);
-    with_side(plan, [&](auto side) {
-        by_rows<T, forward_rows<R, T, decltype(side)::value>>(plan, parallel, plan.w.oh, plan.out_row);
-    });
+    by_rows<T, forward_rows<R, T>>(plan, parallel, plan.w.oh, plan.out_row);
 }
 
 // dx from what a sender sends, in the ways that it can.
@@ -102,17 +91,12 @@ void backward(const Call& call, Parallel parallel) {
     } else if constexpr (traits.indexed) {
         backward_by_taps<Max, T>(plan, parallel);  // alike for all
     } else if constexpr (!traits.linear || traits.learned) {
-        if constexpr (traits.sums > 0 && sizeof(T) == 4) {
+        if constexpr (traits.sums > 0 && Plan<T>::kUnrolls) {
             if (call.slope_sums == nullptr && WindowSums<R, T>::takes(plan)) {
                 return by_rows<T, factored_range<R, T>>(plan, parallel, plan.w.oh, plan.row);
             }
         }
-        with_side(plan, [&](auto side) {
-            if constexpr (side == 2) {  // those that are no tiles are rare
-                if (!are_tiles(plan)) return send<T, Slopes<R, T, 0>>(plan, parallel);
-            }
-            send<T, Slopes<R, T, side>>(plan, parallel);
-        });
+        send<T, Slopes<R, T>>(plan, parallel);
     }
 }
 
@@ -122,47 +106,12 @@ Kernel kernel() {
     return {forward<R, POOLZOO_WIDE>, backward<R, POOLZOO_WIDE>, traits.learned, traits.indexed};
 }
 
-}  // namespace
-
-#define POOLZOO_JOIN(a, b, c) a##_##b##_##c
-#define POOLZOO_NAME(group, wide) POOLZOO_JOIN(kernels, group, wide)
-
-// kernels_0_float(reducer), and so on.
-Kernel POOLZOO_NAME(POOLZOO_GROUP, POOLZOO_WIDE)(Reducer reducer) {
-    switch (reducer) {
-#if POOLZOO_GROUP == 0
-        case Reducer::Max: return kernel<Max>();
-        case Reducer::Min: return kernel<Min>();
-        case Reducer::Avg: return kernel<Avg>();
-        case Reducer::Filter: return kernel<Filter>();
-        case Reducer::ScaledSum: return kernel<ScaledSum>();
-        case Reducer::Mixed: return kernel<Mixed>();
-        case Reducer::Root2: return kernel<Root2>();
-        case Reducer::Soft: return kernel<Soft>();
-        case Reducer::WeightedMean: return kernel<WeightedMean>();
-#elif POOLZOO_GROUP == 1
-        case Reducer::Lp: return kernel<Lp>();
-        case Reducer::Gem: return kernel<Gem>();
-        case Reducer::LogSumExp: return kernel<LogSumExp>();
-        case Reducer::Edscw: return kernel<Edscw>();
-        case Reducer::Idw: return kernel<Idw>();
-        case Reducer::Ada: return kernel<Ada>();
-#elif POOLZOO_GROUP == 2
-        case Reducer::Stochastic: return kernel<Stochastic>();
-        case Reducer::ShiftedStochastic: return kernel<ShiftedStochastic>();
-        case Reducer::StochasticExpectation: return kernel<StochasticExpectation>();
-        case Reducer::ShiftedExpectation: return kernel<ShiftedExpectation>();
-        case Reducer::Median: return kernel<Median>();
-        case Reducer::RankDraw: return kernel<RankDraw>();
-        case Reducer::RankMean: return kernel<RankMean>();
-#else
-#define X(name) \
-    case Reducer::name: return kernel<name>();
-        POOLZOO_ADDED(X)
+[[maybe_unused]] const bool added = [] {
+#define X(name) kernel_of(Reducer::name, sizeof(POOLZOO_WIDE) == 8) = kernel<name>();
+    POOLZOO_PART(X)
 #undef X
-#endif
-        default: return {};
-    }
-}
+    return true;
+}();
 
+}  // namespace
 }  // namespace poolzoo

@@ -9,7 +9,7 @@
 namespace poolzoo {
 
 // Output rows [begin, end) of all, counted unit by unit.
-template <template <class> class R, class T, int K>
+template <template <class> class R, class T>
 void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     using Row = RowOf<R, T>;
     using V = typename Row::V;
@@ -22,7 +22,7 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
     T* const all_slopes = static_cast<T*>(save ? plan.call.slopes : nullptr);
     Buffer<T> slopes(all_slopes != nullptr && !plan.whole_rows ? plan.out_row : 0);
     constexpr bool by_excess = requires(const typename Row::Red& red, V v) { red.mean_of_excess(v); };
-    constexpr bool by_sums = K == 3 && (by_excess || requires(const typename Row::Red& red, V v) { red.mean(v, v); });
+    constexpr bool by_sums = Plan<T>::kUnrolls && (by_excess || requires(const typename Row::Red& red, V v) { red.mean(v, v); });
     using Sums = WindowSums<R, T, by_excess>;
     std::conditional_t<by_sums, std::optional<Sums>, int> sums{};
     if constexpr (by_sums) {
@@ -52,13 +52,13 @@ void forward_rows(const Plan<T>& plan, int64_t begin, int64_t end) {
             });
         }
         if (!done && !save) {  // the compiler leaves out what finds taps
-            row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+            row.template each_block<2, 3>([&](auto& windows) __attribute__((always_inline)) {
                 const auto given = row.given(windows.b);
                 const typename Row::Red reducer(given);
                 store(out + windows.b.out, reducer.result(row.template reduce<Row::traits.passes, false>(reducer, windows)));
             });
         } else if constexpr (Row::traits.indexed) {
-            row.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+            row.template each_block<2, 3>([&](auto& windows) __attribute__((always_inline)) {
                 const Block& b = windows.b;
                 const auto given = row.given(b);
                 const typename Row::Red reducer(given);

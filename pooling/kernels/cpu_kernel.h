@@ -11,10 +11,12 @@ using Parallel = void (*)(int64_t count, int64_t grain, const void* context, voi
 using Pass = void (*)(const Call&, Parallel);
 
 struct Kernel {
-    Pass forward;  // null where another source file has the reducer
-    Pass backward;
+    Pass forward, backward;
     bool learned;  // has a gradient by its parameter or table
     bool indexed;  // goes back by what forward saved, without x
 };
+
+// Where the parts of cpu.cpp put what they hold when the library is loaded.
+Kernel& kernel_of(Reducer reducer, bool float64);
 
 }  // namespace poolzoo

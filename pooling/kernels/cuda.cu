@@ -1,5 +1,5 @@
-// The CUDA driver, compiled in parts so that they build in parallel: the instances of one group of reducers and one type
-// (POOLZOO_GROUP, POOLZOO_STORAGE), or the operators' CUDA side (POOLZOO_BINDING).
+// The CUDA driver, compiled in parts so that they build in parallel: the instances of one part of the reducers and one type
+// (POOLZOO_PART, POOLZOO_STORAGE), or the operators' CUDA side (POOLZOO_BINDING).
 //
 // Compiled as C++ this is a library for tests, "threads": its operators run every thread on the CPU, in poolzoo_threads.
 #include "threads.h"
@@ -12,25 +12,18 @@
 #include "device.h"
 
 namespace poolzoo {
-namespace {
 
-template <class S>
-Kernel kernel_of(Reducer reducer) {
-    if constexpr (kGroups == 1) {
-        return kernels<0, S>(reducer);
-    } else {
-        const int group = static_cast<int>(reducer) % kGroups;
-        return group == 0 ? kernels<0, S>(reducer) : group == 1 ? kernels<1, S>(reducer) : kernels<2, S>(reducer);
-    }
+Kernel& kernel_of(Reducer reducer, Dtype dtype) {
+    static Kernel kernels[static_cast<int>(Reducer::Count)][kDtypes];
+    return kernels[static_cast<int>(reducer)][static_cast<int>(dtype)];
 }
 
+namespace {
+
 Kernel kernel_of(const Call& call) {
-    switch (call.dtype) {
-        case Dtype::Float: return kernel_of<float>(call.reducer);
-        case Dtype::Double: return kernel_of<double>(call.reducer);
-        case Dtype::BFloat16: return kernel_of<BFloat16>(call.reducer);
-        default: return kernel_of<Half>(call.reducer);
-    }
+    const Kernel kernel = kernel_of(call.reducer, call.dtype);
+    STD_TORCH_CHECK(kernel.forward != nullptr, "pooling: another library has the reducer");
+    return kernel;
 }
 
 Frame frame_of(const Call& call) {
@@ -98,38 +91,31 @@ void over_inputs(const Frame& frame, void* stream) {
     launch<Thread>(frame, frame.input.count, stream);
 }
 
-template <Reducer reducer, template <class> class R, class S>
-Kernel instances() {
+template <template <class> class R, class S>
+Kernel kernel() {
+    using View = View<R, S>;
     Kernel kernel{};
-    if constexpr (static_cast<int>(reducer) % kGroups == POOLZOO_GROUP) {
-        using View = View<R, S>;
-        kernel.forward = over_outputs<Forward<R, S>>;
-        kernel.backward = over_inputs<Backward<R, S>>;
-        if constexpr (View::keeps_states || View::traits.learned) kernel.windows = over_outputs<Windows<R, S>>;
-        kernel.learned = View::traits.learned, kernel.indexed = View::traits.indexed;
-        kernel.state_size = View::keeps_states ? sizeof(typename View::State) : 0;
-    }
+    kernel.forward = over_outputs<Forward<R, S>>;
+    kernel.backward = over_inputs<Backward<R, S>>;
+    if constexpr (View::keeps_states || View::traits.learned) kernel.windows = over_outputs<Windows<R, S>>;
+    kernel.learned = View::traits.learned, kernel.indexed = View::traits.indexed;
+    kernel.state_size = View::keeps_states ? sizeof(typename View::State) : 0;
     return kernel;
 }
 
-}  // namespace
+template <class S>
+constexpr Dtype kDtype = std::is_same_v<S, float>      ? Dtype::Float
+                         : std::is_same_v<S, double>   ? Dtype::Double
+                         : std::is_same_v<S, BFloat16> ? Dtype::BFloat16
+                                                       : Dtype::Half;
 
-template <int group, class S>
-Kernel kernels(Reducer reducer) {
-    switch (reducer) {
-#define X(name) \
-    case Reducer::name: return instances<Reducer::name, name, S>();
-#ifdef POOLZOO_PLUGIN
-        POOLZOO_ADDED(X)
-#else
-        POOLZOO_REDUCERS(X)
-#endif
+[[maybe_unused]] const bool added = [] {
+#define X(name) kernel_of(Reducer::name, kDtype<POOLZOO_STORAGE>) = kernel<name, POOLZOO_STORAGE>();
+    POOLZOO_PART(X)
 #undef X
-        default: return {};
-    }
-}
+    return true;
+}();
 
-template Kernel kernels<POOLZOO_GROUP, POOLZOO_STORAGE>(Reducer);
-
+}  // namespace
 }  // namespace poolzoo
 #endif

@@ -101,7 +101,7 @@ class Factored {
 // Rows 2 begin to 2 end - 1 of the inputs of all units.
 template <template <class> class R, class T>
 void factored_range(const Plan<T>& plan, int64_t begin, int64_t end) {
-    using Sends = Slopes<R, T, 3>;
+    using Sends = Slopes<R, T>;
     struct Others {
         const Covers covers;
         const int64_t slots;

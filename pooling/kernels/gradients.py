@@ -18,9 +18,9 @@ from pooling.kernels import twice
 
 # In the order of POOLZOO_REDUCERS in call.h.
 REDUCERS = (
-    "Max", "Min", "Avg", "Filter", "Mixed", "Lp", "Root2", "Gem", "LogSumExp", "Soft", "WeightedMean", "Edscw", "Idw",
-    "Ada", "Stochastic", "ShiftedStochastic", "StochasticExpectation", "ShiftedExpectation", "Median", "RankDraw",
-    "RankMean", "ScaledSum",
+    "Max", "Min", "Avg", "Filter", "ScaledSum", "Mixed", "Root2", "Soft", "WeightedMean",
+    "Lp", "Gem", "LogSumExp", "Edscw", "Idw", "Ada",
+    "Stochastic", "ShiftedStochastic", "StochasticExpectation", "ShiftedExpectation", "Median", "RankDraw", "RankMean",
 )  # fmt: skip
 NUMBER = {name: number for number, name in enumerate(REDUCERS)}
 INDEXED = frozenset(NUMBER[n] for n in ("Max", "Min", "Stochastic", "ShiftedStochastic", "Median", "RankDraw"))

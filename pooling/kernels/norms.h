@@ -13,7 +13,7 @@ HD bool need_no_unit(const V (&x)[N], V total) {
     if (!any_other(total, lesser(greater(total, least), most))) return true;
     V sizes = absolute<V>(x[0]);
     for (int k = 1; k < N; k++) sizes = sizes + absolute<V>(x[k]);
-    return !any(!((total >= least) & (total <= most)) & (sizes != splat<V>(0)));
+    return !any((!((total >= least) & (total <= most))) & (sizes != splat<V>(0)));
 }
 
 // (mean |x|^p)^(1/p), in units of the window's largest |x|, or of 1 where that will do, so that no power overflows or

@@ -52,7 +52,7 @@ struct StochasticDraw {
             const V a = Base().activation(x, s.base);
             // Open until the running sum has passed the threshold, or is infinite.
             const V most = splat<V>(std::numeric_limits<Number<V>>::max());
-            const auto taken = !(s.running > lesser(uniform * s.base.total, most)) & (a > splat<V>(0));
+            const auto taken = (!(s.running > lesser(uniform * s.base.total, most))) & (a > splat<V>(0));
             s.drawn = taken ? a : s.drawn;
             s.tap = taken ? splat_int<V>(tap) : s.tap;
             s.running = s.running + a;

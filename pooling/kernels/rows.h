@@ -182,16 +182,17 @@ struct RowOf {
     HD void members_of_square(const RowRing<T>& values, const T* const* at, const Block& b, V* to) const {
         static_assert(K == 2 || K == 3);
         if (plan.step == 2 && plan.w.dw == 1) {
-#pragma GCC unroll 4
-            for (int r = 0; r < K; r++) {
+            I even, odd, next;
+            for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1, next[k] = k + 1;
+            const auto row = [&](int r) __attribute__((always_inline)) {
                 const T* from = at[r * K] + b.x;
                 const V first = load<V>(from), second = load<V>(from + L);
-                I even, odd, next;
-                for (int k = 0; k < L; k++) even[k] = 2 * k, odd[k] = 2 * k + 1, next[k] = k + 1;
                 to[r * K] = __builtin_shuffle(first, second, even);
                 to[r * K + 1] = __builtin_shuffle(first, second, odd);
                 if constexpr (K == 3) to[r * K + 2] = __builtin_shuffle(to[r * K], V{} + from[2 * L], next);
-            }
+            };
+            row(0), row(1);
+            if constexpr (K == 3) row(2);
         } else {
             for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) { to[tap] = members(at[tap], b); });
         }
@@ -225,11 +226,16 @@ struct RowOf {
     template <int K>
     struct Squares {
         const Block& b;
-        V values[K * K], logits[K * K], weights[K * K];
+        V values[K * K], logits[traits.inputs == 2 ? K * K : 1], weights[traits.weighted ? K * K : 1];
 
+        HD explicit Squares(const Block& block) : b(block) {}
         template <class Body>
         HD void each(Body body) const {
-            for_taps<K>([&](int, int t, int tap) __attribute__((always_inline)) { body(tap, t, values[tap], logits[tap]); });
+            for_taps<K>([&](int, int t, int tap) __attribute__((always_inline)) { body(tap, t, values[tap], logit(tap)); });
+        }
+        HD V logit(int tap) const {
+            if constexpr (traits.inputs == 2) return logits[tap];
+            return values[tap];
         }
         HD void keep(int tap, V weight) { weights[tap] = weight; }
         HD V weight(int tap) const { return weights[tap]; }
@@ -243,54 +249,53 @@ struct RowOf {
         }
     }
 
-    // body(windows) for each block of the row. K: the side of small square windows, otherwise 0.
-    template <int K, class Body>
+    // body(windows) for each block of the row. `sides`: of square windows whose taps are unrolled.
+    template <int... sides, class Body>
     HD void each_block(Body body) const {
         for (const Stretch& stretch : plan.stretches) {
-            if (K > 0 && row_members == K && stretch.begin->end - stretch.begin->begin == K) [[likely]] {
-                each_square<K>(stretch, body);
-            } else {
-                for (const Block* b = stretch.begin; b < stretch.end; b++) {
-                    Windows windows{*this, *b};
-                    body(windows);
-                }
+            if constexpr (Plan<T>::kUnrolls) {
+                const int columns = stretch.begin->end - stretch.begin->begin;
+                const int side = plan.side() == columns && row_members == columns ? columns : 0;
+                if (((side == sides && (each_square<sides>(stretch, body), true)) || ...)) continue;
+            }
+            for (const Block* b = stretch.begin; b < stretch.end; b++) {
+                Windows windows{*this, *b};
+                body(windows);
             }
         }
     }
+    template <class Body>
+    HD void each_tile(Body body) const {
+        for (const Stretch& stretch : plan.stretches) each_square<2>(stretch, body);
+    }
     template <int K, class Body>
     HD void each_square(const Stretch& stretch, Body body) const {
-        if constexpr (K > 0) {
-            const T *values[K * K], *exponents[K * K];
-            for_taps<K>([&](int r, int t, int tap) __attribute__((always_inline)) {
-                values[tap] = at(x, *stretch.begin, r, t);
-                if constexpr (traits.inputs == 2) exponents[tap] = at(logits, *stretch.begin, r, t);
-            });
-            if (plan.w.channels_last) {  // nothing more is read of the blocks: more loads are under way at a time
-                Block b = *stretch.begin;
-                b.ragged = b.continued = 0, b.partial = false;
-                for (int64_t n = stretch.end - stretch.begin; n > 0; n--) {
-                    Squares<K> squares{b};
-                    for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
-                        squares.values[tap] = load<V>(values[tap] + b.x);
-                        squares.logits[tap] = traits.inputs == 2 ? load<V>(exponents[tap] + b.x) : squares.values[tap];
-                    });
-                    look_ahead<K>(values, b);
-                    if constexpr (traits.inputs == 2) look_ahead<K>(exponents, b);
-                    body(squares);
-                    b.x += L, b.out += L, b.channel += L, b.number++;
-                }
-                return;
-            }
-            for (const Block* b = stretch.begin; b < stretch.end; b++) {
-                Squares<K> squares{*b};
-                members_of_square<K>(x, values, *b, squares.values);
-                if constexpr (traits.inputs == 2) {
-                    members_of_square<K>(logits, exponents, *b, squares.logits);
-                } else {
-                    for (int tap = 0; tap < K * K; tap++) squares.logits[tap] = squares.values[tap];
-                }
+        const T *values[K * K], *exponents[K * K];
+        for_taps<K>([&](int r, int t, int tap) __attribute__((always_inline)) {
+            values[tap] = at(x, *stretch.begin, r, t);
+            if constexpr (traits.inputs == 2) exponents[tap] = at(logits, *stretch.begin, r, t);
+        });
+        if (plan.w.channels_last) {  // nothing more is read of the blocks: more loads are under way at a time
+            Block b = *stretch.begin;
+            b.ragged = b.continued = 0, b.partial = false;
+            for (int64_t n = stretch.end - stretch.begin; n > 0; n--) {
+                Squares<K> squares(b);
+                for_taps<K>([&](int, int, int tap) __attribute__((always_inline)) {
+                    squares.values[tap] = load<V>(values[tap] + b.x);
+                    if constexpr (traits.inputs == 2) squares.logits[tap] = load<V>(exponents[tap] + b.x);
+                });
+                look_ahead<K>(values, b);
+                if constexpr (traits.inputs == 2) look_ahead<K>(exponents, b);
                 body(squares);
+                b.x += L, b.out += L, b.channel += L, b.number++;
             }
+            return;
+        }
+        for (const Block* b = stretch.begin; b < stretch.end; b++) {
+            Squares<K> squares(*b);
+            members_of_square<K>(x, values, *b, squares.values);
+            if constexpr (traits.inputs == 2) members_of_square<K>(logits, exponents, *b, squares.logits);
+            body(squares);
         }
     }
     // Asks for what windows of side K are soon the first to look at, at stride 2, a row of x further down and some pixels

@@ -188,7 +188,7 @@ class Taken : public FromGradients<R, T> {
 
   public:
     using Sender = Taken;
-    static constexpr bool made = to_all;
+    static constexpr bool made = to_all, tiles = sizeof(Tap) == 1, overlaps = tiles;
     Taken(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots, made), all_(to_all ? slots * stage_.length : 0),
           taps_(plan.in_place ? 0 : slots * stage_.length),
@@ -290,8 +290,7 @@ class Parts {
 };
 
 // Gradient times slope, by the members' values: each output row goes through its windows again. Also dy/d(parameter).
-// K: see RowOf::each_tap.
-template <template <class> class R, class T, int K>
+template <template <class> class R, class T>
 class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
     using Base = Parts<T, R<typename Plan<T>::V>::traits.inputs>;
     using Base::plan_, Base::stage_, Base::parts_, Base::logit_parts_, Base::targets;
@@ -307,8 +306,8 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
 
   public:
     // Where factored.h has them all, overlapping windows need not be compiled here.
-    static constexpr bool made = true, tiles = K == 2, gathers = K != 2;
-    static constexpr bool overlaps = K == 3 && (traits.sums == 0 || traits.learned);
+    static constexpr bool made = true, tiles = Plan<T>::kUnrolls, gathers = true;
+    static constexpr bool overlaps = Plan<T>::kUnrolls && (traits.sums == 0 || traits.learned);
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
           row_(plan, x_, logits_), gradient_(OutputRow<T>::of_gradient(plan)), slopes_(plan) {}
@@ -321,7 +320,8 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         gradient_.enter(unit, i);
         row_.enter_row(unit, i);
         slopes_.begin_row(i);
-        row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+        // 2x2 windows that are no tiles are rare.
+        row_.template each_block<3>([&](auto& windows) __attribute__((always_inline)) {
             const Block& b = windows.b;
             T *first = parts_.data() + at + b.out, *first_logit = logit_parts_.data() + (targets == 2 ? at + b.out : 0);
             send_block(windows, [=](int tap, V part, V logit_part) __attribute__((always_inline)) {
@@ -339,7 +339,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
             gradient_.enter(unit, i);
             row_.enter_row(unit, i);
             slopes_.begin_row(i);
-            row_.template each_block<K>([&](auto& windows) __attribute__((always_inline)) {
+            row_.each_tile([&](auto& windows) __attribute__((always_inline)) {
                 V parts[4], logit_parts[4];
                 send_block(windows, [&](int tap, V part, V logit_part) __attribute__((always_inline)) {
                     parts[tap] = part, logit_parts[tap] = logit_part;

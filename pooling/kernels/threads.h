@@ -324,13 +324,7 @@ struct Kernel {
     bool indexed;        // goes back by what forward saved, without x
 };
 
-// The instances are compiled in parts, of which each has the reducers whose number leaves `group`.
-#ifdef POOLZOO_PLUGIN
-constexpr int kGroups = 1;
-#else
-constexpr int kGroups = 3;
-#endif
-template <int group, class S>
-Kernel kernels(Reducer reducer);
+// Where the parts of cuda.cu put what they hold when the library is loaded.
+Kernel& kernel_of(Reducer reducer, Dtype dtype);
 
 }  // namespace poolzoo

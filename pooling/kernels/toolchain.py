@@ -34,8 +34,8 @@ FLAGS = (
 # 1675: a pragma that is the host compiler's.
 CUDA_FLAGS = "-std=c++20 -O3 --expt-relaxed-constexpr -diag-suppress=1675 -Xcompiler -fPIC,-fvisibility=hidden".split()
 THREADS_FLAGS = "-std=c++20 -O2 -fPIC -fvisibility=hidden -ffp-contract=off -Wall".split()
-GROUPS = (0, 1, 2)  # of the reducers, as cpu.cpp and cuda.cu divide them
-PLUGIN_GROUP = {"cpu": 3, "cuda": 0}
+# Of the reducers (call.h), and the types that each is compiled for.
+PARTS = ("POOLZOO_REDUCERS_1", "POOLZOO_REDUCERS_2", "POOLZOO_REDUCERS_3")
 STORED = ("float", "double", "BFloat16", "Half")
 # From the most capable down; the names are those of torch.backends.cpu.get_cpu_capability().
 INSTRUCTION_SETS = {
@@ -190,13 +190,15 @@ def _includes() -> list[str]:
 
 
 def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Path]]:
-    """(command, object file) for each source of a library."""
+    """(command, object file) for each source of a library; those that take longest first."""
     if variant.device == "cpu":
-        source, binding, define, types = "cpu.cpp", "binding.cpp", "POOLZOO_WIDE", ("float", "double")
+        source, binding, define = "cpu.cpp", "binding.cpp", "POOLZOO_WIDE"
         others = ("polyphase.cpp", "max_blur.cpp", "flat_index.cpp")
+        parts = [*((part, "float") for part in PARTS), ("POOLZOO_REDUCERS", "double")]
     else:
-        source, binding, define, types = "cuda.cu", "cuda.cu", "POOLZOO_STORAGE", STORED
+        source, binding, define = "cuda.cu", "cuda.cu", "POOLZOO_STORAGE"
         others = ("polyphase.cu", "max_blur.cu", "flat_index.cu")
+        parts = [(part, stored) for stored in STORED for part in PARTS]
     if variant.device == "cuda":
         home = cuda_home()
         if home is None:
@@ -204,17 +206,16 @@ def compile_commands(variant: Variant, folder: Path) -> list[tuple[list[str], Pa
         command = [str(home / "bin" / "nvcc"), *CUDA_FLAGS, f"-arch={variant.arch}", "-DUSE_CUDA"]
     else:
         command = [compiler(), *_flags(variant), *_added_flags(), "-x", "c++"]
-    groups: Sequence[int] = GROUPS
     if variant.plugin is not None:
         command += _plugin_flags(variant.plugin)
-        groups, others = [PLUGIN_GROUP[variant.device]], ()
-    jobs = [([*command, TARGET, *_includes(), "-DPOOLZOO_BINDING", "-c", str(HERE / binding)], folder / "binding.o")]
-    jobs += [([*command, TARGET, *_includes(), "-c", str(HERE / other)], folder / f"{other}.o") for other in others]
-    for stored in types:
-        for group in groups:
-            part = [f"-DPOOLZOO_GROUP={group}", f"-D{define}={stored}", "-c", str(HERE / source)]
-            jobs.append(([*command, *part], folder / f"{group}_{stored}.o"))
-    return jobs
+        others, parts = (), [("POOLZOO_ADDED", stored) for stored in dict.fromkeys(stored for _, stored in parts)]
+    jobs = []
+    for part, stored in parts:
+        defines = [f"-DPOOLZOO_PART={part}", f"-D{define}={stored}"]
+        jobs.append(([*command, *defines, "-c", str(HERE / source)], folder / f"{part.lower()}_{stored}.o"))
+    command += [TARGET, *_includes()]
+    jobs += [([*command, "-c", str(HERE / other)], folder / f"{other}.o") for other in others]
+    return [*jobs, ([*command, "-DPOOLZOO_BINDING", "-c", str(HERE / binding)], folder / "binding.o")]
 
 
 def link_command(variant: Variant, objects: Sequence[Path], library: Path) -> list[str]:

@@ -66,9 +66,8 @@ class WindowSums {
           weights_(exponential_weights ? kRows * length_ : 0) {
         for (auto& odd : odd_) odd.resize(plan.w.channels_last ? plan.pixel : 0);
     }
-    // float64 is not common, and would only take as long again to compile.
     static bool takes(const Plan<T>& plan) {
-        return sizeof(T) == 4 && overlap_by_one(plan) && plan.w.border == Border::Skip;
+        return Plan<T>::kUnrolls && overlap_by_one(plan) && plan.w.border == Border::Skip;
     }
 
     const T* x_row(const Unit& unit, int64_t h) const { return static_cast<const T*>(plan_.call.x) + plan_.row_at(unit, h); }
