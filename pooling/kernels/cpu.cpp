@@ -70,26 +70,23 @@ void send(const Plan<T>& plan, Parallel parallel) {
         const bool columns = !plan.w.channels_last;
         if (columns && overlap_by_one(plan)) return by_rows<T, overlap_range<T, Sends>>(plan, parallel, plan.w.oh, plan.row);
     }
-    if constexpr (Sends::gathers) by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.w.H, plan.row);
-}
-
-template <template <class> class R, class T>
-void backward_by_taps(const Plan<T>& plan, Parallel parallel) {
-    plan.call.wide_taps ? send<T, Taken<R, T, int32_t>>(plan, parallel) : send<T, Taken<R, T, uint8_t>>(plan, parallel);
+    by_rows<T, gather_range<T, Sends>>(plan, parallel, plan.w.H, plan.row);
 }
 
 template <template <class> class R, class T>
 void backward(const Call& call, Parallel parallel) {
-    constexpr Traits traits = R<typename VectorOf<T>::type>::traits;
+    using V = typename VectorOf<T>::type;
+    constexpr Traits traits = R<V>::traits;
+    if constexpr (traits.indexed && !traits.learned && !std::is_same_v<R<V>, Max<V>>) {  // alike for all
+        return kernel_of(Reducer::Max, sizeof(T) == 8).backward(call, parallel);
+    }
     if (by_planes<T>(call, parallel, backward<R, T>)) return;
     const Plan<T> plan(call);
     if constexpr (traits.linear) {
         if (!traits.learned || call.slope_sums == nullptr) return send<T, Shares<R, T>>(plan, parallel);
     }
-    if constexpr (traits.indexed && traits.learned) {
-        backward_by_taps<R, T>(plan, parallel);
-    } else if constexpr (traits.indexed) {
-        backward_by_taps<Max, T>(plan, parallel);  // alike for all
+    if constexpr (traits.indexed) {
+        call.wide_taps ? send<T, Taken<R, T, int32_t>>(plan, parallel) : send<T, Taken<R, T, uint8_t>>(plan, parallel);
     } else if constexpr (!traits.linear || traits.learned) {
         if constexpr (traits.sums > 0 && Plan<T>::kUnrolls) {
             if (call.slope_sums == nullptr && WindowSums<R, T>::takes(plan)) {

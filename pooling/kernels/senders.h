@@ -97,7 +97,7 @@ class FromGradients {
 
   public:
     static constexpr int targets = 1;
-    static constexpr bool tiles = true, overlaps = true, gathers = true;
+    static constexpr bool tiles = true, overlaps = true;
     FromGradients(const Plan<T>& plan, int64_t slots, bool made)
         : plan_(plan), stage_(plan, slots), staged_(made || !plan.in_place), no_values_(plan, nullptr),
           gradient_(OutputRow<T>::of_gradient(plan)),
@@ -306,7 +306,7 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
 
   public:
     // Where factored.h has them all, overlapping windows need not be compiled here.
-    static constexpr bool made = true, tiles = Plan<T>::kUnrolls, gathers = true;
+    static constexpr bool made = true, tiles = Plan<T>::kUnrolls;
     static constexpr bool overlaps = Plan<T>::kUnrolls && (traits.sums == 0 || traits.learned);
     Slopes(const Plan<T>& plan, int64_t slots)
         : Base(plan, slots), call_(plan.call), x_(plan, plan.call.x), logits_(plan, plan.call.logits),
@@ -360,8 +360,10 @@ class Slopes final : public Parts<T, R<typename Plan<T>::V>::traits.inputs> {
         const V g = gradient_.block(b);
         const auto sent = [&](V part) { return b.partial ? plan_.columns_of(b) ? part : splat<V>(0) : part; };
         constexpr int passes = traits.backward_passes, most = std::max(passes, traits.learned_passes);
-        const bool further = slopes_.count > 0 && most > passes;
-        const auto s = further ? row_.template reduce<most, true>(reducer, windows) : row_.template reduce<passes, true>(reducer, windows);
+        auto s = row_.template reduce<passes, true>(reducer, windows);
+        if constexpr (most > passes) {
+            if (slopes_.count > 0) row_.template all_passes<most, true, passes>(reducer, s, windows);
+        }
         if constexpr (traits.learned) {
             if (slopes_.count > 0) {
                 V slopes[traits.ranked ? kMostRanked : 2];
