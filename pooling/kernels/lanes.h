@@ -101,9 +101,14 @@ HD void store(T* to, V v) {
     *reinterpret_cast<Anywhere*>(to) = v;
 }
 
-// Asks for the line of memory that holds `at`, to read or write it soon. Into the second cache: a core waits for more lines on
-// their way there than into the first. (Always inlined: a compiler leaves out calls of a function that only does this.)
-__attribute__((always_inline)) inline void ask_for(const void* at) { __builtin_prefetch(at, 0, 2); }
+// Asks for the line of memory that holds `at`, to read or write it soon. Into the first cache or the second: a core waits for
+// more lines on their way there. (Always inlined: a compiler leaves out calls of a function that only does this.)
+template <int cache = 2>
+__attribute__((always_inline)) inline void ask_for(const void* at) { __builtin_prefetch(at, 0, 4 - cache); }
+template <class T>
+__attribute__((always_inline)) inline void ask_for(const T* from, int64_t numbers) {
+    for (int64_t k = 0; k < numbers; k += 64 / sizeof(T)) ask_for(from + k);
+}
 
 template <class V>
 HD V splat(double value) {

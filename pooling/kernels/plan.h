@@ -56,7 +56,7 @@ struct Plan {
     static constexpr Dtype kWide = sizeof(T) == 8 ? Dtype::Double : Dtype::Float;
     static constexpr bool kUnrolls = sizeof(T) == 4;  // float64 is not common, and would only take as long again to compile
     static constexpr int64_t kGroup = 64;  // channels of a unit
-    static constexpr int64_t kFurther = 1536;  // numbers; timed on a 48 KB cache, for rows from 7 to 28 KB
+    static constexpr int64_t kFurther = 1024;  // numbers; timed on a 48 KB cache, for rows from 0.2 to 14 KB
 
     const Call& call;
     Window w;
@@ -70,7 +70,7 @@ struct Plan {
     int64_t step = 1;           // in a row of x, from one lane's member to the next one's: 1 or 2
     int64_t before = 0, behind; // what lies in a staged row of x before column 0 and from there on
     int64_t numbers;            // of x
-    int64_t ahead;              // NHWC: by how many numbers of x or dx what comes soon is asked for
+    int64_t ahead;              // by how many numbers of x, in NHWC of dx too, what comes soon is asked for
     bool plain = false;         // NCHW: rows of x need nothing done to them
     Buffer<Block> blocks;
     Buffer<Stretch> stretches;
@@ -87,7 +87,7 @@ struct Plan {
 
     explicit Plan(const Call& c) : call(c), w(c.window) {
         numbers = w.N * w.C * w.H * w.W;
-        ahead = w.W * w.C + kFurther;
+        ahead = w.W * (w.channels_last ? w.C : w.sh) + kFurther;
         w.channels_last ? plan_channels() : plan_columns();
         out_in_place = wide() && whole_rows;
         plan_stretches();

@@ -12,7 +12,7 @@ namespace poolzoo {
 template <class T, class S>
 void transpose(const S* from, int64_t pitch, int64_t rows, int64_t columns, S* to, int64_t to_pitch, const S* next) {
     using V = typename Plan<T>::V;
-    constexpr int L = Plan<T>::L, line = 64 / sizeof(S);
+    constexpr int L = Plan<T>::L;
     if (rows < L || columns < L) {
         for (int64_t r = 0; r < rows; r++) {
             for (int64_t c = 0; c < columns; c++) to[c * to_pitch + r] = from[r * pitch + c];
@@ -23,7 +23,7 @@ void transpose(const S* from, int64_t pitch, int64_t rows, int64_t columns, S* t
         const int64_t r = std::min(i, rows - L);  // the last vectors end with the row
         for (int64_t j = 0; j < columns; j += L, next += L * L) {
             const int64_t c = std::min(j, columns - L);
-            for (int k = 0; k < L * L; k += line) ask_for(next + k);
+            ask_for(next, L * L);
             V v[L];
             for (int k = 0; k < L; k++) {
                 const S* at = from + (r + k) * pitch + c;

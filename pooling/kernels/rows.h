@@ -110,12 +110,12 @@ struct RowOf {
     const T *table = nullptr, *uniforms = nullptr;
     int64_t channels = 0;
     Buffer<T> parameter, tables;  // the unit's, with room for a vector behind them
-    const int64_t ahead;        // NHWC, in place, at stride 2: by how much to look ahead; otherwise 0
+    const int64_t ahead;        // in place, at stride 2: by how much to look ahead; otherwise 0
     mutable Buffer<T> weights;  // of a block's taps, kept for their slopes
 
     RowOf(const Plan<T>& p, RowRing<T>& x_rows, RowRing<T>& logit_rows)
         : plan(p), x(x_rows), logits(logit_rows), random(p), parameter(std::max<int64_t>(p.pixel, L)),
-          ahead(p.in_place && p.w.sh == 2 && p.w.sw == 2 ? p.ahead : 0),
+          ahead((p.in_place || p.plain) && p.w.sh == 2 && p.w.sw == 2 ? p.ahead : 0),
           weights(traits.weighted ? p.w.taps() * L : 0) {}
 
     void enter_unit(const Unit& unit) {
@@ -284,8 +284,8 @@ struct RowOf {
                     squares.values[tap] = load<V>(values[tap] + b.x);
                     if constexpr (traits.inputs == 2) squares.logits[tap] = load<V>(exponents[tap] + b.x);
                 });
-                look_ahead<K>(values, b);
-                if constexpr (traits.inputs == 2) look_ahead<K>(exponents, b);
+                look_ahead<K, true>(values, b);
+                if constexpr (traits.inputs == 2) look_ahead<K, true>(exponents, b);
                 body(squares);
                 b.x += L, b.out += L, b.channel += L, b.number++;
             }
@@ -295,16 +295,21 @@ struct RowOf {
             Squares<K> squares(*b);
             members_of_square<K>(x, values, *b, squares.values);
             if constexpr (traits.inputs == 2) members_of_square<K>(logits, exponents, *b, squares.logits);
+            look_ahead<K, false>(values, *b);
+            if constexpr (traits.inputs == 2) look_ahead<K, false>(exponents, *b);
             body(squares);
         }
     }
     // Asks for what windows of side K are soon the first to look at, at stride 2, a row of x further down and some pixels
-    // further on: pixels in turn of several rows are no stream to a processor.
-    template <int K>
+    // further on: parts in turn of several rows are no stream to a processor, or only in some orders of the loads.
+    template <int K, bool channels_last>
     HD void look_ahead(const T* const* at, const Block& b) const {
         if (ahead == 0) return;
         for (int r = K - 2; r < K; r++) {
-            for (int t = K - 2; t < K; t++) ask_for(at[r * K + t] + b.x + ahead);
+            for (int n = 0; n < 2; n++) {
+                const T* const next = channels_last ? at[r * K + K - 2 + n] : at[r * K + K - 2] + n * L;
+                ask_for<1>(next + b.x + ahead);
+            }
         }
     }
 

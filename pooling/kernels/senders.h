@@ -109,8 +109,7 @@ class FromGradients {
     // Asks for what the next output row sends from here.
     HD void look_ahead(const Term& t, int64_t length) const {
         if (staged_) return;
-        const T* next = base_ + t.from + plan_.w.ow * plan_.w.C;
-        for (int64_t k = 0; k < length; k += 64 / sizeof(T)) ask_for(next + k);
+        ask_for(base_ + t.from + plan_.w.ow * plan_.w.C, length);
     }
     void enter_unit(const Unit& unit, int64_t, int64_t) { row_.enter_unit(unit); }
     void send_square(const Unit& unit, int64_t i) {
@@ -241,8 +240,7 @@ class Taken : public FromGradients<R, T> {
     HD void look_ahead(const Term& t, int64_t length) const {
         Base::look_ahead(t, length);
         if (!plan_.in_place) return;
-        const Tap* next = tap_base_ + t.taps + plan_.w.ow * plan_.w.C;
-        for (int64_t k = 0; k < length; k += 64 / sizeof(Tap)) ask_for(next + k);
+        ask_for(tap_base_ + t.taps + plan_.w.ow * plan_.w.C, length);
     }
     template <int target>
     HD V part(const Term& t, int64_t k) const {
